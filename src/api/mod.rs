@@ -1,0 +1,3 @@
+//! The administrators' REST API.
+
+pub mod types;

@@ -1,0 +1,97 @@
+//! The REST API's objects (`/api/v1`), as Headscale shapes them: camelCase,
+//! 64-bit numbers as strings, times in RFC 3339, keys in alphabetical order.
+//! The server renders them; the command line reads and prints the same types.
+
+use serde::{Deserialize, Serialize};
+
+/// Go's zero time, which Headscale prints for "never set".
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct User {
+    pub created_at: String,
+    pub display_name: String,
+    pub email: String,
+    pub id: String,
+    pub name: String,
+    pub profile_pic_url: String,
+    pub provider: String,
+    pub provider_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PreAuthKey {
+    pub acl_tags: Vec<String>,
+    pub created_at: String,
+    pub ephemeral: bool,
+    pub expiration: Option<String>,
+    pub id: String,
+    /// In full in the answer to its creation, else `hskey-auth-PREFIX-***`.
+    pub key: String,
+    pub reusable: bool,
+    pub used: bool,
+    pub user: Option<User>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApiKey {
+    pub created_at: String,
+    pub expiration: Option<String>,
+    pub id: String,
+    pub last_seen: Option<String>,
+    /// `hskey-api-PREFIX-***`.
+    pub prefix: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    pub approved_routes: Vec<String>,
+    pub available_routes: Vec<String>,
+    pub created_at: String,
+    pub disco_key: String,
+    pub expiry: Option<String>,
+    pub given_name: String,
+    pub id: String,
+    pub ip_addresses: Vec<String>,
+    pub last_seen: Option<String>,
+    pub machine_key: String,
+    /// The host name as the machine says it.
+    pub name: String,
+    pub node_key: String,
+    pub online: bool,
+    pub pre_auth_key: Option<PreAuthKey>,
+    /// `REGISTER_METHOD_{UNSPECIFIED,AUTH_KEY,CLI,OIDC}`.
+    pub register_method: String,
+    /// The routes that go through this node now: primary subnet routes, and exit routes.
+    pub subnet_routes: Vec<String>,
+    pub tags: Vec<String>,
+    pub user: Option<User>,
+}
+
+/// An error, by RFC 9457 (`application/problem+json`), with what clients of
+/// Headscale up to 0.29 read beside it (`code`, `message`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Problem {
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemDetail>,
+    pub code: u16,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProblemDetail {
+    pub message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub location: String,
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub value: serde_json::Value,
+}

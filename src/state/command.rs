@@ -1,0 +1,273 @@
+//! The only way to change state: what edges may ask for.
+
+use super::record::*;
+use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, Time, UserId};
+use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// The newest format of commands that this release can apply. A kind of command
+/// or field that older releases do not know raises it.
+pub const COMMAND_FORMAT: u32 = 1;
+
+/// A command on its way through the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The format that a replica must know to apply it.
+    pub format: u32,
+    /// Who asked, so that a repetition is recognised.
+    pub request: RequestId,
+    /// Refused when applied later than this.
+    pub deadline: Time,
+    /// The leader's clock when it was proposed; state never goes back before it.
+    pub time: Time,
+    /// `Idempotency-Key` of a request from outside: a repetition within a day,
+    /// through any replica, gets the first one's outcome.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    pub command: Command,
+}
+
+/// A request's name: the same for every retry of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// A random number of the proposing replica's process.
+    pub incarnation: u64,
+    /// Counts from 1 in that process.
+    pub sequence: u64,
+    /// Every request up to this one has had its answer: state forgets their outcomes.
+    pub acknowledged: u64,
+}
+
+/// Each variant is one change, applied whole or refused whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first command of a cluster; refused when there are keys already.
+    Bootstrap {
+        settings: Settings,
+        keys: ServerKeys,
+    },
+    /// The shared secret changed: the data key under the new one.
+    WrapDataKey {
+        wrapped_data_key: String,
+    },
+    /// A replica started.
+    ReplicaUp(Replica),
+    /// A replica left the cluster for good.
+    ReplicaRemoved(ReplicaId),
+
+    CreateUser {
+        name: String,
+        display_name: String,
+        email: String,
+        profile_pic_url: String,
+    },
+    RenameUser {
+        id: UserId,
+        name: String,
+    },
+    /// Refused while it owns nodes; its pre-authenticated keys go with it.
+    DeleteUser {
+        id: UserId,
+    },
+
+    CreatePreAuthKey {
+        prefix: String,
+        hash: SecretHash,
+        owner: Owner,
+        reusable: bool,
+        ephemeral: bool,
+        expiration: Option<Time>,
+    },
+    ExpirePreAuthKey {
+        id: AuthKeyId,
+    },
+    DeletePreAuthKey {
+        id: AuthKeyId,
+    },
+    CreateApiKey {
+        prefix: String,
+        hash: SecretHash,
+        expiration: Option<Time>,
+    },
+    ExpireApiKey {
+        id: ApiKeyId,
+    },
+    DeleteApiKey {
+        id: ApiKeyId,
+    },
+
+    /// A registration with a pre-authenticated key (protocol section 3.6).
+    RegisterWithKey {
+        prefix: String,
+        hash: SecretHash,
+        registration: Registration,
+    },
+    /// A registration that needs somebody's decision.
+    StartLogin(PendingLogin),
+    /// Somebody decides that a pending login becomes a node. `owner` was decided by
+    /// a policy of `policy_version`; refused as stale when that is no longer in force.
+    ApproveLogin {
+        auth_id: AuthId,
+        /// Who approved, or on whose behalf: must exist, also for a tagged node.
+        user: UserId,
+        owner: Owner,
+        method: RegisterMethod,
+        policy_version: u64,
+        seed: u64,
+    },
+    /// A verdict without a node: `auth approve` (of an SSH check) or `auth reject`.
+    DecideLogin {
+        auth_id: AuthId,
+        approve: bool,
+    },
+    /// A client logs out: its key expires now; an ephemeral node goes at once.
+    Logout {
+        node_key: NodeKey,
+        machine_key: MachineKey,
+    },
+    /// A client asks for an earlier expiry of its own key.
+    ShortenExpiry {
+        node_key: NodeKey,
+        machine_key: MachineKey,
+        expiry: Time,
+    },
+
+    /// `None`: never. `At(past)` is stored as now.
+    SetNodeExpiry {
+        id: NodeId,
+        expiry: Expiry,
+    },
+    RenameNode {
+        id: NodeId,
+        given_name: String,
+    },
+    /// Replaces the node's tags, and its owner; checked against `policy_version`.
+    SetTags {
+        id: NodeId,
+        tags: BTreeSet<Tag>,
+        policy_version: u64,
+    },
+    /// Replaces the approved set.
+    SetApprovedRoutes {
+        id: NodeId,
+        routes: BTreeSet<IpNet>,
+    },
+    DeleteNode {
+        id: NodeId,
+    },
+    /// Gives every node the address families that the settings have, and takes others away.
+    BackfillIps {
+        seed: u64,
+    },
+
+    SetPolicy {
+        text: String,
+        author: String,
+        /// Refused as stale when another version is in force.
+        expected_version: Option<u64>,
+    },
+    /// What clients reported since the last one of these, in order; each is
+    /// accepted or refused for itself.
+    Report(Vec<Report>),
+    /// All sessions of a replica that is gone: those of the named incarnation
+    /// and, unless it is its current one, nothing else.
+    CloseSessionsOf {
+        replica: ReplicaId,
+        incarnation: u64,
+    },
+    /// Everything that is due at the command's time: key expiry, ephemeral
+    /// nodes, pending logins, remembered outcomes.
+    Tick,
+}
+
+/// When a key expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expiry {
+    Never,
+    Now,
+    At(Time),
+}
+
+/// What a client sends to register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    pub machine_key: MachineKey,
+    pub node_key: NodeKey,
+    pub hostinfo: Hostinfo,
+    pub cap_ver: CapVer,
+    /// What the client asked for.
+    pub expiry: Option<Time>,
+    /// Randomness for the choice of an address.
+    pub seed: u64,
+}
+
+/// One thing that a client told a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// A stream begins; what came with it is stored in the same step.
+    Open { session: SessionId, update: NodeUpdate },
+    /// A lite update.
+    Update(NodeUpdate),
+    /// A stream ended, and its node did not come back to this replica in time.
+    Close { session: SessionId },
+}
+
+/// What a map request says about its node. `None`: not said, so unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeUpdate {
+    pub node: NodeId,
+    /// Must be the node's current key.
+    pub node_key: NodeKey,
+    pub cap_ver: CapVer,
+    pub disco_key: Option<DiscoKey>,
+    pub endpoints: Option<Vec<Endpoint>>,
+    pub hostinfo: Option<Hostinfo>,
+}
+
+impl Command {
+    /// The command's name, for logs: never its content, which may be secret.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Bootstrap { .. } => "Bootstrap",
+            Command::WrapDataKey { .. } => "WrapDataKey",
+            Command::ReplicaUp(_) => "ReplicaUp",
+            Command::ReplicaRemoved(_) => "ReplicaRemoved",
+            Command::CreateUser { .. } => "CreateUser",
+            Command::RenameUser { .. } => "RenameUser",
+            Command::DeleteUser { .. } => "DeleteUser",
+            Command::CreatePreAuthKey { .. } => "CreatePreAuthKey",
+            Command::ExpirePreAuthKey { .. } => "ExpirePreAuthKey",
+            Command::DeletePreAuthKey { .. } => "DeletePreAuthKey",
+            Command::CreateApiKey { .. } => "CreateApiKey",
+            Command::ExpireApiKey { .. } => "ExpireApiKey",
+            Command::DeleteApiKey { .. } => "DeleteApiKey",
+            Command::RegisterWithKey { .. } => "RegisterWithKey",
+            Command::StartLogin(_) => "StartLogin",
+            Command::ApproveLogin { .. } => "ApproveLogin",
+            Command::DecideLogin { .. } => "DecideLogin",
+            Command::Logout { .. } => "Logout",
+            Command::ShortenExpiry { .. } => "ShortenExpiry",
+            Command::SetNodeExpiry { .. } => "SetNodeExpiry",
+            Command::RenameNode { .. } => "RenameNode",
+            Command::SetTags { .. } => "SetTags",
+            Command::SetApprovedRoutes { .. } => "SetApprovedRoutes",
+            Command::DeleteNode { .. } => "DeleteNode",
+            Command::BackfillIps { .. } => "BackfillIps",
+            Command::SetPolicy { .. } => "SetPolicy",
+            Command::Report(_) => "Report",
+            Command::CloseSessionsOf { .. } => "CloseSessionsOf",
+            Command::Tick => "Tick",
+        }
+    }
+}
+
+/// Where a login came from, for the bound on pending ones: IPv6 by /64.
+pub fn login_source(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}

@@ -1,0 +1,27 @@
+//! What the cluster replicates, and how commands change it.
+//!
+//! Pure: no clock, no randomness, no I/O. [`State::apply`] is the only way to
+//! change a [`State`]; time and randomness come in the command. Two replicas
+//! that applied the same log are equal, which [`State::hash`] proves. The maps
+//! share structure, so a clone is a few pointer copies: that is what a view is.
+
+mod change;
+mod command;
+mod id;
+mod outcome;
+mod record;
+mod time;
+mod view;
+
+pub use change::{Batch, Change, NodeChange};
+pub use command::{
+    COMMAND_FORMAT, Command, Expiry, NodeUpdate, Proposal, Registration, Report, RequestId, login_source,
+};
+pub use id::{ApiKeyId, AuthId, AuthIdError, AuthKeyId, NodeId, ReplicaId, UserId};
+pub use outcome::{Done, Outcome, Refused, tagged_devices};
+pub use record::{
+    Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
+    SecretHash, ServerKeys, SessionId, Settings, Tag, TagError, User, Verdict,
+};
+pub use time::Time;
+pub use view::{Applied, LoadError, Row, State};
