@@ -42,20 +42,37 @@ pub fn admit_all() -> Admit {
 /// millisecond ago, so it is looked for again in a view that is surely as new. Without
 /// a quorum the nodes that this replica knows are admitted, and others are not.
 pub fn verify_against(cluster: &Cluster) -> Admit {
-    let verifier = Arc::new(Verifier {
-        cluster: cluster.clone(),
-        asked: AtomicU64::new(0),
-        answer: Mutex::new(Answer { number: 0, at: None, state: Err(Unavailable::Timeout(0)) }),
-    });
+    let (view, ask) = (cluster.clone(), cluster.clone());
+    verify_with(
+        move || view.view(),
+        move || {
+            let cluster = ask.clone();
+            async move { cluster.linearizable().await }.boxed()
+        },
+    )
+}
+
+type Newest = Result<Arc<State>, Unavailable>;
+
+/// As [`verify_against`], with a way to see what is known here and one to ask the leader.
+fn verify_with(
+    view: impl Fn() -> Arc<State> + Send + Sync + 'static,
+    ask: impl Fn() -> BoxFuture<'static, Newest> + Send + Sync + 'static,
+) -> Admit {
+    let never = Answer { number: 0, at: None, state: Err(Unavailable::Timeout(0)) };
+    let leader = Arc::new(Leader { ask, asked: AtomicU64::new(0), answer: Mutex::new(never) });
     Arc::new(move |key, _| {
-        let verifier = verifier.clone();
-        async move { verifier.knows(&key).await }.boxed()
+        if view().node_by_key(&key).is_some() {
+            return futures::future::ready(true).boxed();
+        }
+        let leader = leader.clone();
+        async move { leader.knows(&key).await }.boxed()
     })
 }
 
-struct Verifier {
-    cluster: Cluster,
-    /// How many questions to the leader began.
+struct Leader<F> {
+    ask: F,
+    /// How many questions began.
     asked: AtomicU64,
     /// The newest answer; locked while the next question is under way.
     answer: Mutex<Answer>,
@@ -65,14 +82,11 @@ struct Answer {
     /// That of its question.
     number: u64,
     at: Option<Instant>,
-    state: Result<Arc<State>, Unavailable>,
+    state: Newest,
 }
 
-impl Verifier {
+impl<F: Fn() -> BoxFuture<'static, Newest>> Leader<F> {
     async fn knows(&self, key: &NodeKey) -> bool {
-        if self.cluster.view().node_by_key(key).is_some() {
-            return true;
-        }
         match self.newest().await {
             Ok(state) => state.node_by_key(key).is_some(),
             Err(e) => {
@@ -84,7 +98,7 @@ impl Verifier {
 
     /// A view that holds everything that was acknowledged before the call. One question is
     /// under way at a time, and answers all who came before it began.
-    async fn newest(&self) -> Result<Arc<State>, Unavailable> {
+    async fn newest(&self) -> Newest {
         let begun = self.asked.load(Ordering::SeqCst);
         let mut answer = self.answer.lock().await;
         if answer.number > begun {
@@ -94,7 +108,7 @@ impl Verifier {
             sleep_until(at + ASK_INTERVAL).await;
         }
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let state = timeout(ASK_TIMEOUT, self.cluster.linearizable()).await;
+        let state = timeout(ASK_TIMEOUT, (self.ask)()).await;
         let state = state.unwrap_or(Err(Unavailable::Timeout(ASK_TIMEOUT.as_secs())));
         *answer = Answer { number, at: Some(Instant::now()), state: state.clone() };
         state
@@ -143,6 +157,101 @@ mod tests {
     use axum::body::Body;
     use axum::http::Method;
     use tower::ServiceExt;
+
+    use crate::state::{Allocation, Command, Owner, Registration, SecretHash, Settings};
+    use crate::tailcfg::{CapVer, Hostinfo, MachineKey};
+    use std::sync::atomic::AtomicUsize;
+
+    /// A cluster with one node, whose key it returns.
+    async fn cluster_with_a_node() -> (Cluster, NodeKey) {
+        let cluster = Cluster::in_memory(Settings {
+            prefix_v4: Some("100.64.0.0/10".parse().unwrap()),
+            prefix_v6: None,
+            allocation: Allocation::Sequential,
+            base_domain: "tailnet.internal".into(),
+            node_expiry: Duration::ZERO,
+            ephemeral_timeout: Duration::from_secs(120),
+        });
+        let tags = ["tag:server".parse().unwrap()].into();
+        let (prefix, hash) = ("0123456789ab".to_owned(), SecretHash::of("secret"));
+        let create = Command::CreatePreAuthKey {
+            prefix: prefix.clone(),
+            hash,
+            owner: Owner::Tags(tags),
+            reusable: false,
+            ephemeral: false,
+            expiration: None,
+        };
+        cluster.write(create).await.unwrap();
+        let node_key = NodeKey([1; 32]);
+        let registration = Registration {
+            machine_key: MachineKey([2; 32]),
+            node_key,
+            hostinfo: Hostinfo::default(),
+            cap_ver: CapVer(130),
+            expiry: None,
+            seed: 1,
+        };
+        cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await.unwrap();
+        (cluster, node_key)
+    }
+
+    fn localhost() -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
+    #[tokio::test]
+    async fn nodes_of_the_tailnet_are_admitted_and_others_are_not() {
+        let (cluster, node) = cluster_with_a_node().await;
+        let admit = verify_against(&cluster);
+        assert!(admit(node, localhost()).await);
+        assert!(!admit(NodeKey([9; 32]), localhost()).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_another_replica_just_registered_is_admitted() {
+        let (elsewhere, node) = cluster_with_a_node().await;
+        let here = Arc::new(State::default());
+        let admit = verify_with(
+            move || here.clone(),
+            move || {
+                let newest = elsewhere.view();
+                async move { Ok(newest) }.boxed()
+            },
+        );
+        assert!(admit(node, localhost()).await);
+        assert!(!admit(NodeKey([9; 32]), localhost()).await);
+    }
+
+    #[tokio::test]
+    async fn without_a_quorum_the_nodes_that_are_known_here_are_admitted() {
+        let (here, node) = cluster_with_a_node().await;
+        let admit = verify_with(move || here.view(), || async { Err(Unavailable::NoQuorum) }.boxed());
+        assert!(admit(node, localhost()).await);
+        assert!(!admit(NodeKey([9; 32]), localhost()).await);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_unknown_keys_asks_the_leader_a_few_times_only() {
+        let questions = Arc::new(AtomicUsize::new(0));
+        let counted = questions.clone();
+        let admit = verify_with(
+            || Arc::new(State::default()),
+            move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async {
+                    tokio::task::yield_now().await;
+                    Ok(Arc::new(State::default()))
+                }
+                .boxed()
+            },
+        );
+        let flood = (0..200).map(|n| admit(NodeKey([n; 32]), localhost()));
+        let admitted = futures::future::join_all(flood).await;
+        assert!(admitted.iter().all(|admitted| !admitted));
+        // The first asks for itself, and one more question answers all others.
+        assert_eq!(questions.load(Ordering::SeqCst), 2);
+    }
 
     const KNOWN: NodeKey = NodeKey([7; 32]);
 

@@ -24,16 +24,18 @@ pub(super) fn json(bytes: &[u8]) -> Result<Part, String> {
 
 /// Reads a map in YAML; the error says what is wrong where.
 pub(super) fn yaml(text: &str) -> Result<Part, String> {
-    if text.trim().is_empty() {
-        return Ok(Part::default());
+    // Norway's code is "no", and "n" is a name.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value = serde_saphyr::from_str_with_options(text, options);
+    match value.map_err(|e| format!("not a YAML DERP map: {e}"))? {
+        // Nothing but comments.
+        Value::Null => Ok(Part::default()),
+        value => part(value),
     }
-    let value = serde_saphyr::from_str(text).map_err(|e| format!("not a YAML DERP map: {e}"))?;
-    part(value)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
-#[derive(Default)]
 struct RawMap {
     regions: Option<BTreeMap<String, Option<RawRegion>>>,
     omitdefaultregions: bool,
@@ -43,7 +45,9 @@ struct RawMap {
 #[serde(default)]
 struct RawRegion {
     regionid: u32,
+    #[serde(deserialize_with = "text")]
     regioncode: String,
+    #[serde(deserialize_with = "text")]
     regionname: String,
     latitude: f64,
     longitude: f64,
@@ -55,8 +59,10 @@ struct RawRegion {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawNode {
+    #[serde(deserialize_with = "text")]
     name: String,
     regionid: u32,
+    #[serde(deserialize_with = "text")]
     hostname: String,
     certname: String,
     ipv4: String,
@@ -66,6 +72,16 @@ struct RawNode {
     derpport: i32,
     insecurefortests: bool,
     canport80: bool,
+}
+
+/// A text that may look like a number: nodes are often named after their region.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null => Ok(String::new()),
+        other => Err(serde::de::Error::custom(format!("{other} is not a text; put it in quotes"))),
+    }
 }
 
 fn part(value: Value) -> Result<Part, String> {

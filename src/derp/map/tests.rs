@@ -94,7 +94,16 @@ fn names_may_have_any_case_and_unknown_ones_are_ignored() {
     assert_eq!(region.latitude, 40.7);
     assert!(region.nodes[0].can_port_80);
     assert!(parse::yaml("omitDefaultRegions: true").unwrap().omit_default_regions);
-    assert_eq!(parse::yaml("# nothing\n").unwrap(), Part::default());
+    for nothing in ["", "# nothing\n", "{}", "regions:\n"] {
+        assert_eq!(parse::yaml(nothing).unwrap(), Part::default(), "{nothing:?}");
+    }
+}
+
+#[test]
+fn texts_that_look_like_something_else_in_yaml_stay_texts() {
+    let part = parse::yaml("regions: {900: {regioncode: no, nodes: [{name: 900, hostname: h}]}}").unwrap();
+    let region = part.regions[&900].as_ref().unwrap();
+    assert_eq!((region.region_code.as_str(), region.nodes[0].name.as_str()), ("no", "900"));
 }
 
 #[test]
