@@ -1,1 +1,2 @@
-//! (skeleton)
+//! (wip)
+pub mod noise;

@@ -1,0 +1,14 @@
+//! The Noise transport that clients speak inside `/ts2021` (protocol section 2.3).
+
+mod handshake;
+mod record;
+mod stream;
+
+pub use handshake::{Accepted, HandshakeError, respond};
+pub use record::{Keys, MAX_FRAME, MAX_PLAINTEXT, RecordError};
+pub use stream::NoiseStream;
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
