@@ -31,7 +31,11 @@ pub(super) enum Kind {
 
 /// Gives known fields their Go names, checks them, and drops what is absent.
 /// Unknown fields stay as they are.
-pub(super) fn fold(object: Map<String, Value>, schema: &Schema, path: &str) -> Result<Map<String, Value>, RequestError> {
+pub(super) fn fold(
+    object: Map<String, Value>,
+    schema: &Schema,
+    path: &str,
+) -> Result<Map<String, Value>, RequestError> {
     let mut folded = Map::new();
     for (key, value) in object {
         if value.is_null() {

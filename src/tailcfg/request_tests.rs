@@ -156,12 +156,21 @@ fn what_a_peers_decoder_would_stumble_over_is_refused() {
         (json!({"OS": 5}), "field Hostinfo.OS: expected a string"),
         (json!({"os": true}), "field Hostinfo.OS: expected a string"),
         (json!({"ShieldsUp": "yes"}), "field Hostinfo.ShieldsUp: expected true or false"),
-        (json!({"Services": [{"Proto": "tcp", "Port": 70000}]}), "field Hostinfo.Services.Port: expected a whole number from 0 to 65535"),
+        (
+            json!({"Services": [{"Proto": "tcp", "Port": 70000}]}),
+            "field Hostinfo.Services.Port: expected a whole number from 0 to 65535",
+        ),
         (json!({"Services": [7]}), "field Hostinfo.Services: expected a list of objects"),
         (json!({"NetInfo": {"PreferredDERP": 1.5}}), "field Hostinfo.NetInfo.PreferredDERP: expected a whole number"),
-        (json!({"NetInfo": {"DERPLatency": {"1-v4": "x"}}}), "field Hostinfo.NetInfo.DERPLatency: expected an object of numbers"),
+        (
+            json!({"NetInfo": {"DERPLatency": {"1-v4": "x"}}}),
+            "field Hostinfo.NetInfo.DERPLatency: expected an object of numbers",
+        ),
         (json!({"RequestTags": ["tag:a", 1]}), "field Hostinfo.RequestTags: expected a list of strings"),
-        (json!({"RoutableIPs": ["10.0.0.0"]}), "field Hostinfo.RoutableIPs: \"10.0.0.0\" is not a prefix such as 10.0.0.0/8"),
+        (
+            json!({"RoutableIPs": ["10.0.0.0"]}),
+            "field Hostinfo.RoutableIPs: \"10.0.0.0\" is not a prefix such as 10.0.0.0/8",
+        ),
     ];
     for (hostinfo, expected) in bad {
         let error = register(json!({"Version": 142, "NodeKey": key('1'), "Hostinfo": hostinfo})).unwrap_err();

@@ -4,9 +4,9 @@ mod handshake;
 mod record;
 mod stream;
 
-pub use handshake::{Accepted, HandshakeError, respond};
-pub use record::{Keys, MAX_FRAME, MAX_PLAINTEXT, RecordError};
-pub use stream::NoiseStream;
+pub(super) use handshake::{Accepted, HandshakeError, respond};
+pub(super) use record::Keys;
+pub(super) use stream::NoiseStream;
 
 #[cfg(test)]
 pub(super) mod testing;
