@@ -5,11 +5,13 @@
 
 mod auth_key;
 mod body;
+mod identity;
 mod known;
 mod logins;
 mod map;
 mod register;
 mod streams;
+mod trouble;
 
 use super::Options;
 use super::connection::Peer;
@@ -21,21 +23,23 @@ use axum::{Extension, Router};
 use http::StatusCode;
 use logins::Logins;
 use map::Maps;
-use register::Registrar;
+use register::{FOLLOWUP_PATIENCE, Registrar};
 use std::sync::Arc;
+use std::time::Duration;
 use streams::Streams;
 
 /// Every endpoint; requests carry a [`Peer`] as an extension.
 pub(super) fn router(options: &Options) -> Router {
     let cluster = &options.cluster;
-    registrations(cluster, &options.server_url).merge(maps(cluster, &options.hub)).merge(others())
+    registrations(cluster, &options.server_url, FOLLOWUP_PATIENCE).merge(maps(cluster, &options.hub)).merge(others())
 }
 
-fn registrations(cluster: &Cluster, server_url: &str) -> Router {
+fn registrations(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
     let registrar = Registrar {
         cluster: cluster.clone(),
         server_url: server_url.trim_end_matches('/').to_owned(),
         logins: Logins::follow(cluster),
+        patience,
     };
     Router::new().route("/machine/register", post(register::endpoint)).with_state(Arc::new(registrar))
 }
@@ -74,5 +78,7 @@ async fn no_ssh_check() -> Response {
     (StatusCode::NOT_IMPLEMENTED, text).into_response()
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,21 +2,21 @@
 //! (protocol section 3; the order of questions is that of 3.5).
 
 use super::auth_key::AuthKey;
+use super::identity::answer_for;
 use super::known::{find, is_expired, is_valid};
 use super::logins::Logins;
+use super::trouble::Trouble;
 use super::{Peer, body};
-use crate::cluster::{Cluster, Unavailable, WriteError};
+use crate::cluster::{Cluster, WriteError};
 use crate::state::{
-    AuthId, Command, Done, Node, NodeId, Owner, PendingLogin, Refused, Registration, State, Tag, Time, User, Verdict,
-    login_source, tagged_devices,
+    AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, Tag, Time, Verdict, login_source,
 };
-use crate::tailcfg::{
-    AuthKeyText, CapVer, Login, NodeKey, RegisterRequest, RegisterResponse, RegisteredUser, RequestError,
-};
+use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
 use axum::body::Body;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{StatusCode, header};
+use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,21 +24,20 @@ use std::time::Duration;
 const LOGIN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// How long a followup is held before it is answered with the same URL: shorter
 /// than proxies give up, and long, since Tailscale's Rust client asks again at once.
-const FOLLOWUP_PATIENCE: Duration = Duration::from_secs(75);
-/// The first clients that understand a 429.
-const UNDERSTANDS_429: CapVer = CapVer(137);
-
+pub(super) const FOLLOWUP_PATIENCE: Duration = Duration::from_secs(75);
 /// What a registration needs.
 pub(super) struct Registrar {
     pub cluster: Cluster,
     /// This replica's own, without a slash at its end.
     pub server_url: String,
     pub logins: Arc<Logins>,
+    /// [`FOLLOWUP_PATIENCE`], but for tests.
+    pub patience: Duration,
 }
 
 /// Reads a registration, and answers it.
 pub(super) async fn endpoint(
-    axum::extract::State(registrar): axum::extract::State<Arc<Registrar>>,
+    State(registrar): State<Arc<Registrar>>,
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Response {
@@ -66,60 +65,6 @@ pub(super) async fn endpoint(
 /// For map requests too: an error that is the client's, as text.
 pub(super) fn bad_request(error: &RequestError) -> Response {
     (StatusCode::BAD_REQUEST, error.to_string()).into_response()
-}
-
-/// Why a registration came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    /// For the person at the machine.
-    #[error("{0}")]
-    Refused(String),
-    /// Try again after so many seconds.
-    #[error("{text}")]
-    Busy { text: String, seconds: u64 },
-    /// Nobody can say now.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl From<Unavailable> for Trouble {
-    fn from(error: Unavailable) -> Self {
-        Trouble::Unavailable(error.to_string())
-    }
-}
-
-impl From<WriteError> for Trouble {
-    fn from(error: WriteError) -> Self {
-        let text = error.to_string();
-        match error {
-            WriteError::Unavailable(_) => Trouble::Unavailable(text),
-            WriteError::Refused(Refused::TooManyLogins(seconds)) => Trouble::Busy { text, seconds },
-            // Passing by itself: a client asks again.
-            WriteError::Refused(Refused::Stale | Refused::TooLate | Refused::NotBootstrapped) => {
-                Trouble::Unavailable(text)
-            }
-            WriteError::Refused(_) => Trouble::Refused(text),
-        }
-    }
-}
-
-impl Trouble {
-    /// As an answer that a client of this version shows to its user.
-    fn answer(self, version: CapVer) -> Response {
-        let text = self.to_string();
-        match self {
-            Trouble::Busy { seconds, .. } if version >= UNDERSTANDS_429 => {
-                let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
-                (StatusCode::TOO_MANY_REQUESTS, retry_after, text).into_response()
-            }
-            Trouble::Refused(_) | Trouble::Busy { .. } => {
-                Json(RegisterResponse { error: text, ..RegisterResponse::default() }).into_response()
-            }
-            Trouble::Unavailable(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], text).into_response()
-            }
-        }
-    }
 }
 
 impl Registrar {
@@ -199,7 +144,7 @@ impl Registrar {
         if !self.cluster.view().login(&id).is_some_and(|login| is_ours(login)) {
             return Ok(None);
         }
-        let view = self.logins.decided(&self.cluster, &id, FOLLOWUP_PATIENCE).await;
+        let view = self.logins.decided(&self.cluster, &id, self.patience).await;
         let Some(login) = view.login(&id) else { return Ok(None) };
         match login.verdict {
             Verdict::Waiting => Ok(Some(self.ask(&id))),
@@ -280,43 +225,4 @@ impl Registrar {
 fn auth_id(url: &str) -> Option<AuthId> {
     let path = url.split(['?', '#']).next()?;
     path.trim_end_matches('/').rsplit('/').next()?.parse().ok()
-}
-
-/// What a client hears about its own node: whose it is, and whether its key is still good.
-fn answer_for(view: &State, node: &Node) -> RegisterResponse {
-    let expired = is_expired(node);
-    let user = match &node.owner {
-        Owner::User(id) => view.user(*id).map(|user| user.as_ref().clone()),
-        Owner::Tags(_) => Some(tagged_devices()),
-    };
-    let (user, login) = user.map(|user| identity(&user)).unwrap_or_default();
-    RegisterResponse {
-        user,
-        login,
-        node_key_expired: expired,
-        machine_authorized: !expired,
-        ..RegisterResponse::default()
-    }
-}
-
-fn identity(user: &User) -> (RegisteredUser, Login) {
-    let display_name = plain(if user.display_name.is_empty() { &user.name } else { &user.display_name });
-    let login_name = [&user.email, &user.name, &user.provider_id].into_iter().find(|name| !name.is_empty());
-    let profile_pic_url = plain(&user.profile_pic_url);
-    let registered =
-        RegisteredUser { id: user.id.0, display_name: display_name.clone(), profile_pic_url: profile_pic_url.clone() };
-    let login = Login {
-        id: user.id.0,
-        provider: plain(&user.provider),
-        login_name: plain(login_name.map_or("", String::as_str)),
-        display_name,
-        profile_pic_url,
-    };
-    (registered, login)
-}
-
-/// Without what JSON would have to escape: Tailscale's Rust client reads these
-/// texts in place (protocol section 0.1).
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect()
 }

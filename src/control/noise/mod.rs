@@ -5,7 +5,6 @@ mod record;
 mod stream;
 
 pub(super) use handshake::{Accepted, HandshakeError, respond};
-pub(super) use record::Keys;
 pub(super) use stream::NoiseStream;
 
 #[cfg(test)]

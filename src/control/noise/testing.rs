@@ -1,7 +1,8 @@
 //! The client's side of the handshake, for tests.
 
+use super::NoiseStream;
 use super::handshake::{INITIATION_BODY, INITIATION_HEADER, PATTERN, PROLOGUE, RESPONSE};
-use super::{Keys, NoiseStream};
+use super::record::Keys;
 use crate::tailcfg::PrivateKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 

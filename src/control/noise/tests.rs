@@ -1,4 +1,4 @@
-use super::record::{MAX_FRAME, MAX_PLAINTEXT};
+use super::record::{Keys, MAX_FRAME, MAX_PLAINTEXT};
 use super::testing::Initiator;
 use super::*;
 use crate::tailcfg::{CapVer, MachineKey, PrivateKey};
