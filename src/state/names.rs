@@ -151,7 +151,7 @@ mod tests {
     fn a_taken_name_gets_the_smallest_free_number() {
         let mut hints = FreeSuffixes::default();
         let mut taken = BTreeSet::new();
-        let mut next = |hints: &mut FreeSuffixes, taken: &mut BTreeSet<String>| {
+        let next = |hints: &mut FreeSuffixes, taken: &mut BTreeSet<String>| {
             let name = hints.choose("web", |name| taken.contains(name));
             taken.insert(name.clone());
             name

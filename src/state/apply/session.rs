@@ -7,7 +7,7 @@ use crate::tailcfg::Hostinfo;
 
 /// Each report is accepted or refused for itself.
 pub(super) fn report(step: &mut Step, reports: &[Report]) -> Vec<Result<(), Refused>> {
-    let mut one = |report: &Report| match report {
+    let one = |report: &Report| match report {
         Report::Open { session, update: news } => open(step, *session, news),
         Report::Update(news) => update(step, news),
         Report::Close { session } => {
@@ -15,7 +15,7 @@ pub(super) fn report(step: &mut Step, reports: &[Report]) -> Vec<Result<(), Refu
             Ok(())
         }
     };
-    reports.iter().map(&mut one).collect()
+    reports.iter().map(one).collect()
 }
 
 pub(super) fn close_all_of(step: &mut Step, replica: ReplicaId, incarnation: u64) -> Outcome {
