@@ -486,7 +486,7 @@ async fn every_answer_has_all_seven_keys_and_nothing_to_escape() {
     }
     assert!(!joined.text.contains('\\'), "{}", joined.text);
     assert_eq!(joined.json()["Login"]["LoginName"], "alice@example.org");
-    assert_eq!(joined.json()["User"]["DisplayName"], "Alice A  Liddell");
+    assert_eq!(joined.json()["User"]["DisplayName"], "Alice 'A' / Liddell ");
 }
 
 #[tokio::test]
