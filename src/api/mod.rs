@@ -39,6 +39,7 @@ pub mod preauthkeys;
 mod problem;
 mod render;
 mod request;
+mod routes;
 mod secret;
 pub mod types;
 mod users;

@@ -52,3 +52,15 @@ impl NewKey {
         Ok(format!("{}{}-{}", self.start, self.prefix, self.secret))
     }
 }
+
+/// Randomness for a command: derived for a request with an `Idempotency-Key`, so
+/// that its repetition is the same command.
+pub fn seed(cluster: &Cluster, label: &str, once: &Once) -> u64 {
+    match &once.0 {
+        None => rand::random(),
+        Some(key) => {
+            let derived = cluster.derive(label, format!("seed {key}").as_bytes());
+            u64::from_be_bytes(derived[..8].try_into().unwrap_or_default())
+        }
+    }
+}
