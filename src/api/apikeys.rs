@@ -71,8 +71,7 @@ async fn create(
     const ACTION: &str = "creating api key";
     let key = NewKey::make(&options.cluster, KEY_START, "apikey", &once);
     let expiration = body.expiration.map_or_else(|| Time::now() + DEFAULT_LIFETIME, Time::from_jiff);
-    let command =
-        Command::CreateApiKey { prefix: key.prefix.clone(), hash: key.hash(), expiration: Some(expiration) };
+    let command = Command::CreateApiKey { prefix: key.prefix.clone(), hash: key.hash(), expiration: Some(expiration) };
     match options.cluster.write_once(once.0, command).await {
         Ok(Done::ApiKey(created)) => Ok(Json(CreatedAnswer { api_key: key.reveal(&created.prefix)? })),
         Ok(other) => Err(unexpected(ACTION, &other)),
@@ -112,12 +111,7 @@ async fn destroy_by_id(
     delete_key(&options, once, params.text("id"), "").await
 }
 
-async fn delete_key(
-    options: &Options,
-    once: Once,
-    by_id: &str,
-    prefix: &str,
-) -> Result<Json<types::Empty>, ApiError> {
+async fn delete_key(options: &Options, once: Once, by_id: &str, prefix: &str) -> Result<Json<types::Empty>, ApiError> {
     let id = find(options, by_id, prefix).await?;
     let written = options.cluster.write_once(once.0, Command::DeleteApiKey { id }).await;
     written.map_err(|error| ApiError::write("getting api key", error))?;

@@ -63,10 +63,7 @@ async fn status(State(options): State<Arc<Options>>) -> Json<ClusterStatus> {
     Json(options.cluster.status().await)
 }
 
-async fn add(
-    State(options): State<Arc<Options>>,
-    Body(body): Body<AddMember>,
-) -> Result<Json<types::Empty>, ApiError> {
+async fn add(State(options): State<Arc<Options>>, Body(body): Body<AddMember>) -> Result<Json<types::Empty>, ApiError> {
     options.cluster.add(replica(&body.id)?, body.address).await?;
     Ok(Json(types::Empty {}))
 }

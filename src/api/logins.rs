@@ -86,10 +86,8 @@ async fn register(options: &Options, once: Once, user: &str, auth_id: &str) -> R
     let mut outcome = Err(Refused::Stale.into());
     for _ in 0..MAX_ATTEMPTS {
         let view = options.cluster.linearizable().await?;
-        let user = view
-            .user_by_name(user)
-            .ok_or_else(|| ApiError::refused("looking up user", &Refused::UserNotFound))?
-            .id;
+        let user =
+            view.user_by_name(user).ok_or_else(|| ApiError::refused("looking up user", &Refused::UserNotFound))?.id;
         let login = view.login(&auth_id).ok_or_else(|| ApiError::refused(ACTION, &Refused::LoginNotFound))?;
         let owner = owner(&options.policies.in_force(&view), &view, user, login)
             .map_err(|refused| ApiError::refused(ACTION, &refused))?;

@@ -191,8 +191,7 @@ async fn approve_routes(
     Body(body): Body<SetRoutes>,
 ) -> Result<Json<NodeAnswer>, ApiError> {
     let id = node_id(&node)?;
-    let routes =
-        routes::parse(&body.routes).map_err(|error| ApiError::bad_request("parsing route").because(error))?;
+    let routes = routes::parse(&body.routes).map_err(|error| ApiError::bad_request("parsing route").because(error))?;
     write(&options, once, "setting approved routes", id, Command::SetApprovedRoutes { id, routes }).await
 }
 

@@ -42,7 +42,8 @@ fn all_of(zero: IpAddr) -> IpNet {
 fn parse_one(text: &str) -> Result<IpNet, RouteError> {
     let (address, bits) = text.rsplit_once('/').ok_or_else(|| RouteError::NoSlash(text.into()))?;
     let ip: IpAddr = address.parse().map_err(|_| RouteError::Address(text.into(), address.into()))?;
-    let well_formed = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
+    let well_formed =
+        !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
     if !well_formed {
         return Err(RouteError::Bits(text.into(), bits.into()));
     }

@@ -71,12 +71,7 @@ async fn rename(
     write(&options, once, "renaming user", Command::RenameUser { id: user, name }).await
 }
 
-async fn write(
-    options: &Options,
-    once: Once,
-    action: &str,
-    command: Command,
-) -> Result<Json<UserAnswer>, ApiError> {
+async fn write(options: &Options, once: Once, action: &str, command: Command) -> Result<Json<UserAnswer>, ApiError> {
     match options.cluster.write_once(once.0, command).await {
         Ok(Done::User(user)) => Ok(Json(UserAnswer { user: render::user(&user) })),
         Ok(other) => Err(super::problem::unexpected(action, &other)),
