@@ -5,9 +5,19 @@ mod derpmap;
 mod hostinfo;
 mod key;
 
+// What clients send, and what a registration answers.
+mod fold;
+mod hostinfo_parse;
+mod register;
+mod request;
+
 pub use derpmap::{DerpMap, DerpNode, DerpRegion};
 pub use hostinfo::Hostinfo;
 pub use key::{DiscoKey, KeyParseError, MachineKey, NodeKey, PrivateKey};
+
+pub use hostinfo_parse::{MAX_ANNOUNCED, MAX_HOSTINFO};
+pub use register::{Login, RegisterResponse, RegisteredUser};
+pub use request::{AuthKeyText, MAX_ENDPOINTS, MapRequest, RegisterRequest, RequestError};
 
 /// A client's capability version: what it understands grows with the number.
 /// (`tailcfg.CapabilityVersion` in the Go client.)
