@@ -7,6 +7,7 @@ use super::{ClusterStatus, MemberStatus, MembershipError, Unavailable};
 use crate::state::{
     COMMAND_FORMAT, Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time,
 };
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Memory {
         let memory = Self {
             id: ReplicaId(1),
             incarnation: rand::random(),
-            feed: Feed::new(State::default(), 0),
+            feed: Feed::new(State::default(), 0, BTreeSet::new()),
             keys: ring,
             quorum: watch::Sender::new(true),
             leads: watch::Sender::new(true),
@@ -79,7 +80,7 @@ impl Memory {
         let index = applied.index;
         let outcome: Outcome = {
             let result = applied.state.apply(index, &proposal);
-            self.feed.publish(index, Arc::new(applied.state.clone()), result.changes);
+            self.feed.publish(index, Arc::new(applied.state.clone()), result.changes, &BTreeSet::new());
             result.outcome
         };
         outcome

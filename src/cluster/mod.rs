@@ -4,12 +4,16 @@
 //! disk and off the wire.
 
 mod errors;
+mod fatal;
 mod feed;
 mod keys;
 mod memory;
 mod options;
 mod secret;
 mod status;
+mod store;
+mod types;
+mod wire;
 
 pub use errors::{MembershipError, Unavailable, WriteError};
 pub use options::Options;

@@ -2,8 +2,13 @@
 //! its control server. Data only; no I/O and no knowledge of the rest.
 
 mod derpmap;
+mod dialplan;
 mod hostinfo;
 mod key;
+mod mapresponse;
+mod node;
+mod peerchange;
+mod userprofile;
 
 // What clients send, and what a registration answers.
 mod fold;
@@ -12,8 +17,13 @@ mod register;
 mod request;
 
 pub use derpmap::{DerpMap, DerpNode, DerpRegion};
+pub use dialplan::{ControlDialPlan, ControlIpCandidate};
 pub use hostinfo::Hostinfo;
 pub use key::{DiscoKey, KeyParseError, MachineKey, NodeKey, PrivateKey};
+pub use mapresponse::{Debug, MapResponse};
+pub use node::Node;
+pub use peerchange::{KeyExpiry, PeerChange};
+pub use userprofile::{UserProfile, plain};
 
 pub use hostinfo_parse::{MAX_ANNOUNCED, MAX_HOSTINFO};
 pub use register::{Login, RegisterResponse, RegisteredUser};

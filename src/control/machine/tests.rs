@@ -302,9 +302,11 @@ async fn keys_that_do_not_let_in_say_why() {
         let answer = register(&world.one, MACHINE, node_key(1), with_key(text)).await;
         assert_eq!(answer["Error"], malformed, "{text}");
     }
+    let index = world.cluster.view().index();
     let unknown = format!("hskey-auth-0123456789ab-{}", "0".repeat(64));
     let answer = register(&world.one, MACHINE, node_key(1), with_key(&unknown)).await;
     assert_eq!(answer["Error"], "invalid pre auth key");
+    assert_eq!(world.cluster.view().index(), index, "nothing was written");
     let key = world.key(Owner::User(alice), true, false).await;
     let id = world.cluster.view().pre_auth_keys().next().unwrap().id;
     world.write(Command::ExpirePreAuthKey { id }).await;
@@ -484,7 +486,7 @@ async fn every_answer_has_all_seven_keys_and_nothing_to_escape() {
     }
     assert!(!joined.text.contains('\\'), "{}", joined.text);
     assert_eq!(joined.json()["Login"]["LoginName"], "alice@example.org");
-    assert_eq!(joined.json()["User"]["DisplayName"], "Alice A  Liddell");
+    assert_eq!(joined.json()["User"]["DisplayName"], "Alice 'A' / Liddell ");
 }
 
 #[tokio::test]
