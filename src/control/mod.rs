@@ -14,8 +14,6 @@ mod noise;
 mod server_key;
 mod upgrade;
 
-pub use client_ip::ClientIp;
-
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
 use axum::Router;
@@ -40,8 +38,8 @@ pub struct Options {
 }
 
 /// `/key` and `/ts2021`. The server that serves it must allow HTTP/1.1 upgrades.
-/// Who the client is comes from the request's extensions: [`ClientIp`] if a layer
-/// above has put one there, else `ConnectInfo<SocketAddr>`.
+/// Who the client is comes from a request's extensions: [`ClientIp`](crate::web::ClientIp)
+/// if a layer above has put one there, else `ConnectInfo<SocketAddr>`.
 ///
 /// Must be called inside a Tokio runtime: it starts a task that follows the
 /// cluster's changes as long as the router exists.

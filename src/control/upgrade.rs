@@ -1,7 +1,7 @@
 //! `/ts2021`: from HTTP/1.1 to a Noise connection (protocol sections 2.1 and 2.2).
 
 use super::Shared;
-use super::client_ip::ClientIp;
+use super::client_ip::client_ip;
 use super::connection::{self, Peer};
 use super::noise::{self, Accepted, HandshakeError, NoiseStream};
 use crate::cluster::Unavailable;
@@ -110,7 +110,7 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
     let admitted = Admitted {
         shared: shared.clone(),
         result: noise::respond(&key, &initiation),
-        ip: ClientIp::of(request.extensions()),
+        ip: client_ip(request.extensions()),
         _permit: permit,
     };
     if web_socket {
