@@ -3,9 +3,8 @@
 //! A client fetches the server's key (`server_key`, `/key`), dials `/ts2021`
 //! (`upgrade`), proves its machine key there (`noise`), and speaks HTTP/2
 //! inside (`connection`): registrations and maps (`machine`). This edge parses
-//! and authenticates; what a request changes is a command to
-//! [`Cluster`](crate::cluster::Cluster), and what a client sees of its tailnet
-//! comes from [`Hub`](crate::netmap::Hub).
+//! and authenticates; what a request changes is a command to [`Cluster`], and what
+//! a client sees of its tailnet comes from [`Hub`].
 
 mod client_ip;
 mod connection;
