@@ -3,10 +3,11 @@
 use super::feed::Feed;
 use super::keys::Keyring;
 use super::secret::Secret;
-use super::{ClusterStatus, MemberStatus, MembershipError};
+use super::{ClusterStatus, MemberStatus, MembershipError, Unavailable};
 use crate::state::{
     COMMAND_FORMAT, Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time,
 };
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Memory {
         let memory = Self {
             id: ReplicaId(1),
             incarnation: rand::random(),
-            feed: Feed::new(State::default(), 0),
+            feed: Feed::new(State::default(), 0, BTreeSet::new()),
             keys: ring,
             quorum: watch::Sender::new(true),
             leads: watch::Sender::new(true),
@@ -50,6 +51,11 @@ impl Memory {
         let bootstrapped = memory.write(None, Command::Bootstrap { settings, keys });
         assert!(bootstrapped.is_ok(), "an empty state can be set up: {bootstrapped:?}");
         memory
+    }
+
+    /// Whether reads and writes are answered: tests can take the quorum away.
+    pub fn connected(&self) -> Result<(), Unavailable> {
+        if *self.quorum.borrow() { Ok(()) } else { Err(Unavailable::NoQuorum) }
     }
 
     /// Applies a command at once.
@@ -74,7 +80,7 @@ impl Memory {
         let index = applied.index;
         let outcome: Outcome = {
             let result = applied.state.apply(index, &proposal);
-            self.feed.publish(index, Arc::new(applied.state.clone()), result.changes);
+            self.feed.publish(index, Arc::new(applied.state.clone()), result.changes, &BTreeSet::new());
             result.outcome
         };
         outcome
@@ -97,8 +103,8 @@ impl Memory {
         ClusterStatus {
             cluster_id: self.feed.view().server_keys().map(|k| k.cluster_id.clone()).unwrap_or_default(),
             answered_by: self.id.0,
-            leader: Some(self.id.0),
-            has_quorum: true,
+            leader: self.connected().is_ok().then_some(self.id.0),
+            has_quorum: self.connected().is_ok(),
             failures_tolerated: 0,
             members: vec![member],
             warnings: Vec::new(),
@@ -109,4 +115,14 @@ impl Memory {
 /// A cluster in memory has nobody to add, remove or hand over to.
 pub(super) fn no_members() -> MembershipError {
     MembershipError::Refused("a cluster in memory has one member for good".into())
+}
+
+#[cfg(test)]
+impl super::Cluster {
+    /// Takes the quorum away from a cluster in memory, or gives it back.
+    pub fn set_quorum(&self, connected: bool) {
+        match &self.inner {
+            super::Inner::Memory(memory) => drop(memory.quorum.send_replace(connected)),
+        }
+    }
 }

@@ -4,12 +4,16 @@
 //! disk and off the wire.
 
 mod errors;
+mod fatal;
 mod feed;
 mod keys;
 mod memory;
 mod options;
 mod secret;
 mod status;
+mod store;
+mod types;
+mod wire;
 
 pub use errors::{MembershipError, Unavailable, WriteError};
 pub use options::Options;
@@ -62,7 +66,7 @@ impl Cluster {
     /// A view that holds everything that was acknowledged, by any replica, before the call.
     pub async fn linearizable(&self) -> Result<Arc<State>, Unavailable> {
         match &self.inner {
-            Inner::Memory(memory) => Ok(memory.feed.view()),
+            Inner::Memory(memory) => memory.connected().map(|()| memory.feed.view()),
         }
     }
 
@@ -75,7 +79,9 @@ impl Cluster {
     /// As [`Cluster::write`], for a request from outside that carries an `Idempotency-Key`.
     pub async fn write_once(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
         match &self.inner {
-            Inner::Memory(memory) => Ok(memory.write(idempotency_key, command)?),
+            Inner::Memory(memory) => {
+                memory.connected().map(|()| memory.write(idempotency_key, command))?.map_err(Into::into)
+            }
         }
     }
 

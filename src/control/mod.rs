@@ -1,8 +1,8 @@
 //! The control protocol: what Tailscale clients ask of this server.
 //!
-//! A client fetches the server's key ([`server_key`], `/key`), dials `/ts2021`
-//! ([`upgrade`]), proves its machine key there ([`noise`]), and speaks HTTP/2
-//! inside ([`connection`]): registrations and maps ([`machine`]). This edge parses
+//! A client fetches the server's key (`server_key`, `/key`), dials `/ts2021`
+//! (`upgrade`), proves its machine key there (`noise`), and speaks HTTP/2
+//! inside (`connection`): registrations and maps (`machine`). This edge parses
 //! and authenticates; what a request changes is a command to
 //! [`Cluster`](crate::cluster::Cluster), and what a client sees of its tailnet
 //! comes from [`Hub`](crate::netmap::Hub).
@@ -24,8 +24,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How many Noise connections one replica holds: each costs some 30 KiB while it
-/// is idle, and a node holds one to three.
+/// How many Noise connections one replica holds, so that a flood of them cannot
+/// take all its memory. A node holds one to three.
 pub const MAX_CONNECTIONS: usize = 100_000;
 
 /// What the edge works with.

@@ -90,7 +90,7 @@ impl<F: Fn() -> BoxFuture<'static, Newest>> Leader<F> {
         match self.newest().await {
             Ok(state) => state.node_by_key(key).is_some(),
             Err(e) => {
-                tracing::warn!("relay: {key:?} is unknown here, and the leader cannot be asked: {e}");
+                tracing::debug!("relay: {key:?} is unknown here, and the leader cannot be asked: {e}");
                 false
             }
         }

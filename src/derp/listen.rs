@@ -42,7 +42,9 @@ pub async fn serve_relay(listener: TcpListener, tls: Arc<rustls::ServerConfig>, 
         match accepted {
             Ok((stream, peer)) => {
                 if let Some(newcomer) = relay.newcomer() {
-                    tasks.spawn(connection(stream, peer, acceptor.clone(), router.clone(), newcomer, relay.clone()));
+                    let connection = connection(stream, peer, acceptor.clone(), router.clone(), newcomer);
+                    let stopping = relay.inner.stopping.clone();
+                    tasks.spawn(async move { stopping.run_until_cancelled_owned(connection).await });
                 }
             }
             Err(e) => {
@@ -53,14 +55,7 @@ pub async fn serve_relay(listener: TcpListener, tls: Arc<rustls::ServerConfig>, 
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: TlsAcceptor,
-    router: Router,
-    newcomer: Newcomer,
-    relay: Relay,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, router: Router, newcomer: Newcomer) {
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -83,12 +78,9 @@ async fn connection(
         .serve_connection(io, service)
         .with_upgrades();
     // It ends when the connection becomes a client's, whose task goes on without it.
-    tokio::select! {
-        served = timeout(PLAIN_TIMEOUT, serving) => match served {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::debug!(%peer, "relay: HTTP failed: {e}"),
-            Err(_) => tracing::debug!(%peer, "relay: closed a connection that was not upgraded"),
-        },
-        () = relay.inner.stopping.cancelled() => {}
+    match timeout(PLAIN_TIMEOUT, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::debug!(%peer, "relay: HTTP failed: {e}"),
+        Err(_) => tracing::debug!(%peer, "relay: closed a connection that was not upgraded"),
     }
 }

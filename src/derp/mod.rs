@@ -6,10 +6,10 @@
 //! before it says "Running" at all. Each replica is a region of its own, so
 //! relays know nothing of each other. (Protocol sections 6.7 and 8.)
 //!
-//! A connection goes through [`listen`] (TLS), [`http`] (the upgrade),
-//! [`handshake`] (who is it), [`admit`] (may it) and then [`session`], which
-//! reads frames and puts packets into other clients' [`outbox`]es, found
-//! through the [`registry`].
+//! A connection goes through `listen` (TLS), `http` (the upgrade),
+//! `handshake` (who is it), `admit` (may it) and then `session`, which
+//! reads frames and puts packets into other clients' `outbox`es, found
+//! through the `registry`.
 
 mod admit;
 mod bootstrap;

@@ -37,7 +37,7 @@ pub struct Options {
     /// What `/bootstrap-dns` answers.
     pub bootstrap: Bootstrap,
     /// How many different nodes may be connected. Each costs a file descriptor and some
-    /// 50 KiB, and at most about 1 MiB while it does not read what it is sent.
+    /// 50 KiB, and at most about 2 MiB while it does not read what it is sent.
     pub max_clients: usize,
 }
 

@@ -38,9 +38,10 @@ where
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     let admitted = admit(&relay, &mut reader, &mut writer, addr);
+    let admitted = relay.inner.stopping.run_until_cancelled(admitted);
     let client = match timeout(HANDSHAKE_TIMEOUT, admitted).await {
-        Ok(Some(client)) => client,
-        Ok(None) => return,
+        Ok(Some(Some(client))) => client,
+        Ok(_) => return,
         Err(_) => {
             relay.inner.meters.refused_handshake.increment(1);
             return tracing::debug!(%addr, "relay: no handshake in {} s", HANDSHAKE_TIMEOUT.as_secs());
@@ -78,7 +79,7 @@ where
     };
     if !(relay.admit)(key, addr).await {
         relay.meters.refused_not_admitted.increment(1);
-        tracing::info!(%addr, "relay: refused {key}: no node of this tailnet has this key");
+        tracing::debug!(%addr, "relay: refused {key}: it is not admitted");
         return None;
     }
     // Added before it is told, so that a packet that a peer sends right after that finds it.

@@ -18,6 +18,8 @@ mod registry;
 mod render;
 mod session;
 mod stream;
+
+pub use render::profile;
 #[cfg(test)]
 mod tests;
 

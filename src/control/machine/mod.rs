@@ -79,6 +79,8 @@ async fn no_ssh_check() -> Response {
 }
 
 #[cfg(test)]
+mod map_tests;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@ use super::trouble::Trouble;
 use super::{Peer, body};
 use crate::cluster::{Cluster, WriteError};
 use crate::state::{
-    AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, Tag, Time, Verdict, login_source,
+    AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, State, Tag, Time, Verdict, login_source,
 };
 use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
@@ -37,7 +37,7 @@ pub(super) struct Registrar {
 
 /// Reads a registration, and answers it.
 pub(super) async fn endpoint(
-    State(registrar): State<Arc<Registrar>>,
+    extract::State(registrar): extract::State<Arc<Registrar>>,
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Response {
@@ -163,7 +163,8 @@ impl Registrar {
         request: RegisterRequest,
         key: &AuthKeyText,
     ) -> Result<RegisterResponse, Trouble> {
-        let AuthKey { prefix, hash } = AuthKey::parse(key).map_err(|error| Trouble::Refused(error.to_string()))?;
+        let key = AuthKey::parse(key).map_err(|error| Trouble::Refused(error.to_string()))?;
+        self.exists(&key).await?;
         let registration = Registration {
             machine_key: peer.machine_key,
             node_key: request.node_key,
@@ -172,8 +173,20 @@ impl Registrar {
             expiry: request.expiry.map(Time::from_jiff),
             seed: rand::random(),
         };
-        let done = self.cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await?;
+        let done =
+            self.cluster.write(Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration }).await?;
         self.registered(done)
+    }
+
+    /// A key that was never made is refused without a write: anybody can send
+    /// those, and the log is for what may change something.
+    async fn exists(&self, key: &AuthKey) -> Result<(), Trouble> {
+        let is_known =
+            |view: &State| view.pre_auth_key_by_prefix(&key.prefix).is_some_and(|known| known.hash == key.hash);
+        if is_known(&self.cluster.view()) || is_known(&*self.cluster.linearizable().await?) {
+            return Ok(());
+        }
+        Err(Trouble::Refused(Refused::AuthKeyInvalid.to_string()))
     }
 
     /// What to say about a node that a write gave.

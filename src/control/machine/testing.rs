@@ -5,6 +5,8 @@ use crate::cluster::Cluster;
 use crate::tailcfg::{CapVer, MachineKey};
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -21,6 +23,7 @@ pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    pub bytes: Bytes,
     pub text: String,
 }
 
@@ -31,13 +34,19 @@ impl Answer {
     }
 }
 
-/// Posts `body` as the machine with this key.
-pub async fn post(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Answer {
+/// Posts `body` as the machine with this key; the response's body is still to be read.
+pub async fn request(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Response {
     let mut request = Request::post(path).body(body.into()).unwrap();
     let ip = [192, 0, 2, machine.0[0]].into();
     request.extensions_mut().insert(Peer { machine_key: machine, version: CapVer(142), ip });
-    let response = router.clone().oneshot(request).await.unwrap();
+    router.clone().oneshot(request).await.unwrap()
+}
+
+/// Posts `body` as the machine with this key, and reads the whole answer.
+pub async fn post(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Answer {
+    let response = request(router, machine, path, body).await;
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status, headers, bytes, text }
 }

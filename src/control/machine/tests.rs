@@ -272,6 +272,21 @@ async fn a_single_use_key_registers_exactly_one_node() {
 }
 
 #[tokio::test]
+async fn of_many_machines_that_use_a_single_use_key_at_once_one_gets_in() {
+    let world = World::new();
+    let alice = world.user("alice").await;
+    let key = world.key(Owner::User(alice), false, false).await;
+    let attempts = (1..=200).map(|i| {
+        let router = if i % 2 == 0 { &world.one } else { &world.two };
+        register(router, MachineKey([i; 32]), node_key(i), with_key(&key))
+    });
+    let answers = futures::future::join_all(attempts).await;
+    assert_eq!(answers.iter().filter(|answer| answer["MachineAuthorized"] == true).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer["Error"] == "authkey already used").count(), 199);
+    world.only_node();
+}
+
+#[tokio::test]
 async fn a_registration_that_is_repeated_registers_once() {
     let world = World::new();
     let alice = world.user("alice").await;
@@ -302,9 +317,11 @@ async fn keys_that_do_not_let_in_say_why() {
         let answer = register(&world.one, MACHINE, node_key(1), with_key(text)).await;
         assert_eq!(answer["Error"], malformed, "{text}");
     }
+    let index = world.cluster.view().index();
     let unknown = format!("hskey-auth-0123456789ab-{}", "0".repeat(64));
     let answer = register(&world.one, MACHINE, node_key(1), with_key(&unknown)).await;
     assert_eq!(answer["Error"], "invalid pre auth key");
+    assert_eq!(world.cluster.view().index(), index, "nothing was written");
     let key = world.key(Owner::User(alice), true, false).await;
     let id = world.cluster.view().pre_auth_keys().next().unwrap().id;
     world.write(Command::ExpirePreAuthKey { id }).await;
@@ -484,7 +501,7 @@ async fn every_answer_has_all_seven_keys_and_nothing_to_escape() {
     }
     assert!(!joined.text.contains('\\'), "{}", joined.text);
     assert_eq!(joined.json()["Login"]["LoginName"], "alice@example.org");
-    assert_eq!(joined.json()["User"]["DisplayName"], "Alice A  Liddell");
+    assert_eq!(joined.json()["User"]["DisplayName"], "Alice 'A' / Liddell ");
 }
 
 #[tokio::test]

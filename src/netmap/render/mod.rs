@@ -10,6 +10,8 @@ mod profile;
 mod sent;
 mod whole;
 
+pub use profile::profile;
+
 pub(super) use delta::Delta;
 pub(super) use sent::Sent;
 
