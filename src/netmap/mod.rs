@@ -55,6 +55,7 @@ struct Inner {
     quorum: watch::Receiver<bool>,
     policies: Arc<Policies>,
     offline_grace: Duration,
+    keep_alive: Duration,
     registry: Registry,
     renderer: Renderer,
     gatherer: Gatherer,
@@ -97,9 +98,15 @@ pub type MapStream = std::pin::Pin<Box<dyn futures::Stream<Item = Bytes> + Send>
 impl Hub {
     /// Starts to follow the cluster's changes. Must be called inside of a runtime.
     pub fn start(environment: Environment) -> Self {
+        let quorum = environment.cluster.quorum();
+        Self::start_with(environment, quorum, stream::KEEP_ALIVE)
+    }
+
+    fn start_with(environment: Environment, quorum: watch::Receiver<bool>, keep_alive: Duration) -> Self {
         let cluster = environment.cluster.clone();
         let inner = Arc::new(Inner {
-            quorum: cluster.quorum(),
+            quorum,
+            keep_alive,
             policies: environment.policies.clone(),
             offline_grace: environment.offline_grace,
             registry: Registry::new(cluster.clone()),
@@ -123,8 +130,11 @@ impl Hub {
     pub async fn open(&self, update: NodeUpdate, options: StreamOptions) -> Result<MapStream, WriteError> {
         let node = update.node;
         let held = Held::open(self.inner.clone(), update).await?;
-        let whole = self.inner.renderer.whole(&self.inner.cluster.view(), node, options);
-        let (first, sent) = whole.ok_or(Refused::NodeNotFound)?;
+        // Marks that come after this stay for the next message, unless the view has them.
+        held.mailbox.take();
+        let view = self.inner.cluster.view();
+        let (first, sent) = self.inner.renderer.whole(&view, node, options).ok_or(Refused::NodeNotFound)?;
+        held.mailbox.told_everything(view.index());
         let first = frame::frame(&first, options.zstd);
         Ok(stream::stream(self.inner.clone(), held, options, first, sent))
     }
