@@ -16,7 +16,7 @@ mod build;
 mod files;
 mod keys;
 mod load;
-mod nearest;
+pub(crate) mod nearest;
 mod reader;
 mod tree;
 
