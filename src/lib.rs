@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+pub mod metrics;
 pub mod netmap;
 pub mod policy;
 pub mod state;

@@ -1,3 +1,108 @@
-//! The administrators' REST API.
+//! The administrators' REST API, `/api/v1`: Headscale's operations, paths,
+//! shapes and statuses, served by every replica.
+//!
+//! [`router`] serves the unix socket, where the file's permissions decide who
+//! may ask; [`authenticated`] serves the network and wants an API key.
+//!
+//! - **Reads** see everything that was acknowledged before, by any replica.
+//!   `?stale=true` (or the header `X-Quorumscale-Stale: true`) reads what this
+//!   replica has, which also works without a quorum.
+//! - **Writes** may carry an `Idempotency-Key` (1 to 128 visible ASCII
+//!   characters): a repetition within a day, through any replica, changes
+//!   nothing and gets the first one's answer, a created key's text included.
+//! - **Errors** are RFC 9457 problems ([`types::Problem`]), with `code` and
+//!   `message` beside for clients of Headscale 0.29. Without a quorum: 503 and
+//!   `Retry-After`.
+//! - Keys that are created without an `expiration` get one:
+//!   [`preauthkeys::DEFAULT_LIFETIME`], [`apikeys::DEFAULT_LIFETIME`].
+//!
+//! | Operation | Method, path |
+//! |---|---|
+//! | users | `GET, POST /user`, `POST /user/{id}/rename/{name}`, `DELETE /user/{id}` |
+//! | pre-authenticated keys | `GET, POST, DELETE /preauthkey`, `POST /preauthkey/expire` |
+//! | API keys | `GET, POST /apikey`, `POST /apikey/expire`, `DELETE /apikey/{prefix}` |
+//! | nodes | `GET /node`, `GET, DELETE /node/{id}`, `POST /node/{id}/{expire,rename/{name},tags,approve_routes}`, `POST /node/backfillips` |
+//! | logins | `POST /auth/{register,approve,reject}`, `POST /node/register`, `POST /debug/node` |
+//! | policy | `GET, PUT /policy`, `POST /policy/check` |
+//! | health | `GET /health` |
+//! | cluster (ours) | `GET /cluster`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader` |
 
+pub mod apikeys;
+mod auth;
+mod body;
+mod cluster;
+mod health;
+mod logins;
+mod nodes;
+mod policy;
+pub mod preauthkeys;
+mod problem;
+mod render;
+mod request;
+mod routes;
+mod secret;
 pub mod types;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cluster::Cluster;
+use crate::policy::Policies;
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use problem::ApiError;
+use request::Author;
+use std::sync::Arc;
+
+/// What the API works on.
+#[derive(Clone)]
+pub struct Options {
+    /// Where reads and writes go.
+    pub cluster: Cluster,
+    /// The compiled policies: who may give which tag.
+    pub policies: Arc<Policies>,
+    /// Whether the API may change the policy.
+    pub policy_mode: PolicyMode,
+}
+
+/// `policy.mode`: where this replica's policy is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// Through the API.
+    Database,
+    /// In a file on the replicas; the API refuses to change it.
+    File,
+}
+
+/// The API without authentication: for the unix socket.
+pub fn router(options: Options) -> Router {
+    Router::new().nest("/api/v1", operations(options).layer(axum::Extension(Author("socket".into()))))
+}
+
+/// The API for the network: every operation wants `Authorization: Bearer
+/// hskey-api-PREFIX-SECRET`.
+pub fn authenticated(options: Options) -> Router {
+    let gate = auth::Gate::new(options.cluster.clone());
+    let guarded = operations(options).layer(axum::middleware::from_fn_with_state(gate, auth::require_key));
+    Router::new().nest("/api/v1", guarded)
+}
+
+fn operations(options: Options) -> Router {
+    Router::new()
+        .merge(users::routes())
+        .merge(preauthkeys::routes())
+        .merge(apikeys::routes())
+        .merge(nodes::routes())
+        .merge(logins::routes())
+        .merge(policy::routes())
+        .merge(health::routes())
+        .merge(cluster::routes())
+        .fallback(async |method: Method, uri: Uri| {
+            ApiError::new(StatusCode::NOT_FOUND, format!("no such operation: {method} {}", uri.path()))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not know {method}", uri.path()))
+        })
+        .with_state(Arc::new(options))
+}

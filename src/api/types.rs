@@ -95,3 +95,56 @@ pub struct ProblemDetail {
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub value: serde_json::Value,
 }
+
+/// The answer to an operation that has nothing to tell: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// What a release says about itself: `/version`, and `version -o json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VersionInfo {
+    pub version: String,
+    pub commit: String,
+    pub build_time: String,
+    /// The compiler; Headscale's key is kept.
+    pub go: CompilerInfo,
+    pub dirty: bool,
+}
+
+/// The compiler and the platform, named as Go names platforms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompilerInfo {
+    pub version: String,
+    pub os: String,
+    pub arch: String,
+}
+
+impl VersionInfo {
+    /// This release. The build may name its commit and time in
+    /// `QUORUMSCALE_COMMIT` and `QUORUMSCALE_BUILD_TIME`.
+    pub fn current() -> Self {
+        let os = match std::env::consts::OS {
+            "macos" => "darwin",
+            other => other,
+        };
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            other => other,
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("QUORUMSCALE_COMMIT").unwrap_or("unknown").into(),
+            build_time: option_env!("QUORUMSCALE_BUILD_TIME").unwrap_or("unknown").into(),
+            go: CompilerInfo {
+                version: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).into(),
+                os: os.into(),
+                arch: arch.into(),
+            },
+            dirty: false,
+        }
+    }
+}

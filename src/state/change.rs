@@ -17,6 +17,7 @@ pub enum Change {
     /// Something of the user that others see.
     UserChanged(UserId),
     PolicyChanged,
+    /// The settings, or the server's keys.
     SettingsChanged,
     /// A replica came, went, or has other addresses or another relay.
     ReplicasChanged(ReplicaId),
@@ -38,7 +39,8 @@ pub struct NodeChange {
     /// The node key or its expiry.
     pub key: bool,
     /// Anything that needs the whole record: name, owner, tags, addresses,
-    /// routes, host info.
+    /// routes, host info. Not `NetInfo`, which peers need nothing of but the
+    /// home relay.
     pub record: bool,
 }
 

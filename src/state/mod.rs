@@ -4,13 +4,27 @@
 //! change a [`State`]; time and randomness come in the command. Two replicas
 //! that applied the same log are equal, which [`State::hash`] proves. The maps
 //! share structure, so a clone is a few pointer copies: that is what a view is.
+//!
+//! Where things are: `record` has what is kept, `table` how (one map for each
+//! kind, one stored row for each record), `index` what is derived from it;
+//! `apply/` has one file for each kind of thing that commands do; `view` has what
+//! everyone else reads.
 
+mod addresses;
+mod apply;
+mod bookkeeping;
 mod change;
 mod command;
 mod id;
+mod index;
+mod names;
 mod outcome;
 mod record;
+mod table;
+#[cfg(test)]
+mod tests;
 mod time;
+mod touched;
 mod view;
 
 pub use change::{Batch, Change, NodeChange};

@@ -34,6 +34,9 @@ pub enum Refused {
     UserExists,
     #[error("user not found")]
     UserNotFound,
+    /// A name that no policy could name, or that would not print well.
+    #[error("invalid user name {name:?}: {reason}")]
+    InvalidUserName { name: String, reason: String },
     #[error("user not empty: node(s) found")]
     UserNotEmpty,
     #[error("auth-key not found: record not found")]
@@ -65,12 +68,21 @@ pub enum Refused {
     TagsNotPermitted(String),
     #[error("node key already in use by another machine")]
     NodeKeyInUse,
+    /// The same machine, with the key of a node that another owner has on it.
+    #[error("this machine is logged in with this key for another owner: run \"tailscale logout\" on it first")]
+    NodeKeyOfOtherOwner,
+    /// Another key got the same random prefix: one in 2^48.
+    #[error("a key with this prefix exists already: try again")]
+    KeyPrefixTaken,
     #[error("machine key maps to ambiguous node ownership")]
     AmbiguousOwnership,
     #[error("extending key is not allowed")]
     ExtendingKey,
     #[error("node not found in registration cache")]
     LoginNotFound,
+    /// A stream of an earlier run of a replica, or of one that is gone.
+    #[error("this replica was restarted or removed meanwhile: connect again")]
+    ReplicaGone,
     /// It was decided before.
     #[error("this login was already decided: run \"tailscale up\" on the machine again for a new one")]
     LoginDecided,

@@ -139,7 +139,7 @@ pub struct PreAuthKey {
     pub owner: Owner,
     pub reusable: bool,
     pub ephemeral: bool,
-    /// Set by the first registration with it (only shown for reusable keys).
+    /// Whether a single-use key was used; never set for a reusable one (as in Headscale).
     pub used: bool,
     /// `None`: never.
     pub expiration: Option<Time>,
@@ -210,7 +210,8 @@ pub struct Node {
     pub idle_since: Option<Time>,
     /// Approved by an administrator or a policy, announced or not.
     pub approved_routes: BTreeSet<IpNet>,
-    /// The log index of the last command that changed this record's meaning to others.
+    /// The log index of the last command that changed what others see of this node,
+    /// whether it is in this record, its sessions or its primary routes.
     pub version: u64,
 }
 

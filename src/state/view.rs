@@ -1,14 +1,20 @@
 //! The state itself, and how it is read.
 
+use super::index::Indexes;
+use super::table::{self, Tables};
 use super::*;
 use crate::tailcfg::{MachineKey, NodeKey};
+use imbl::OrdSet;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything that is replicated, at one index of the log. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct State {}
+pub struct State {
+    pub(super) tables: Tables,
+    pub(super) indexes: Indexes,
+}
 
 /// What applying one command gave.
 #[derive(Debug)]
@@ -39,54 +45,67 @@ pub struct LoadError {
 }
 
 impl State {
-    /// Applies the command at `index` of the log.
-    pub fn apply(&mut self, _index: u64, _proposal: &Proposal) -> Applied {
-        unimplemented!()
+    /// Applies the command at `index` of the log, which is higher than the last one's.
+    pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Applied {
+        apply::apply(self, index, proposal)
     }
 
     /// All records, in the order of their keys: what a snapshot holds.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        std::iter::empty()
+        self.tables.rows()
     }
 
     /// The state that [`State::rows`] came from.
-    pub fn load(_rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Self, LoadError> {
-        unimplemented!()
+    pub fn load(rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Self, LoadError> {
+        let mut state = Self::default();
+        for (key, value) in rows {
+            table::load_row(&mut state, &key, &value)?;
+        }
+        Ok(state)
     }
 
     /// BLAKE2s-256 over all records in order: equal on replicas at one index.
     pub fn hash(&self) -> [u8; 32] {
-        unimplemented!()
+        use blake2::Digest;
+        let mut hash = blake2::Blake2s256::new();
+        for row in self.rows() {
+            let value = row.value.unwrap_or_default();
+            for part in [row.key, value] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        hash.finalize().into()
     }
 
     /// The log index of the last applied command; 0 for none.
     pub fn index(&self) -> u64 {
-        unimplemented!()
+        self.tables.clock.get(&()).map_or(0, |clock| clock.index)
     }
 
     /// The latest time that a command brought: the cluster's clock.
     pub fn clock(&self) -> Time {
-        unimplemented!()
+        self.tables.clock.get(&()).map_or(Time::default(), |clock| clock.time)
     }
 
     /// When a [`Command::Tick`] next has something to do.
     pub fn next_due(&self) -> Option<Time> {
-        unimplemented!()
+        apply::tick::next_due(self)
     }
 
     /// `None` before bootstrap.
     pub fn settings(&self) -> Option<&Arc<Settings>> {
-        unimplemented!()
+        self.tables.settings.get(&())
     }
 
     /// `None` before bootstrap.
     pub fn server_keys(&self) -> Option<&Arc<ServerKeys>> {
-        unimplemented!()
+        self.tables.server_keys.get(&())
     }
 
     /// The policy in force; `None`: none was ever set.
     pub fn policy(&self) -> Option<&Arc<PolicyText>> {
-        unimplemented!()
+        self.tables.policy.get(&())
     }
 
     /// The version of the policy in force, 0 for none: what a decision names.
@@ -96,109 +115,126 @@ impl State {
 
     /// By id, ascending.
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> + '_ {
-        std::iter::empty()
+        self.tables.users.values()
     }
 
-    pub fn user(&self, _id: UserId) -> Option<&Arc<User>> {
-        unimplemented!()
+    pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
+        self.tables.users.get(&id)
     }
 
-    pub fn user_by_name(&self, _name: &str) -> Option<&Arc<User>> {
-        unimplemented!()
+    pub fn user_by_name(&self, name: &str) -> Option<&Arc<User>> {
+        self.user(*self.indexes.user_by_name.get(name)?)
     }
 
     /// By id, ascending.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> + '_ {
-        std::iter::empty()
+        self.tables.nodes.values()
     }
 
     pub fn node_count(&self) -> usize {
-        unimplemented!()
+        self.tables.nodes.len()
     }
 
-    pub fn node(&self, _id: NodeId) -> Option<&Arc<Node>> {
-        unimplemented!()
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.tables.nodes.get(&id)
     }
 
-    pub fn node_by_key(&self, _key: &NodeKey) -> Option<&Arc<Node>> {
-        unimplemented!()
+    pub fn node_by_key(&self, key: &NodeKey) -> Option<&Arc<Node>> {
+        self.node(*self.indexes.node_by_key.get(key)?)
     }
 
-    pub fn node_by_name(&self, _given_name: &str) -> Option<&Arc<Node>> {
-        unimplemented!()
+    pub fn node_by_name(&self, given_name: &str) -> Option<&Arc<Node>> {
+        self.node(*self.indexes.node_by_name.get(given_name)?)
     }
 
-    pub fn node_by_ip(&self, _ip: IpAddr) -> Option<&Arc<Node>> {
-        unimplemented!()
+    pub fn node_by_ip(&self, ip: IpAddr) -> Option<&Arc<Node>> {
+        let id = match ip {
+            IpAddr::V4(v4) => self.indexes.node_by_v4.get(&v4),
+            IpAddr::V6(v6) => self.indexes.node_by_v6.get(&v6),
+        };
+        self.node(*id?)
     }
 
     /// The nodes of one machine: one for each user that logged in on it.
-    pub fn nodes_of_machine(&self, _key: &MachineKey) -> impl Iterator<Item = &Arc<Node>> + '_ {
-        std::iter::empty()
+    pub fn nodes_of_machine(&self, key: &MachineKey) -> impl Iterator<Item = &Arc<Node>> + '_ {
+        members(&self.indexes.node_of_machine, *key).filter_map(|id| self.node(id))
+    }
+
+    /// The personal nodes of one user.
+    pub fn nodes_of_user(&self, user: UserId) -> impl Iterator<Item = &Arc<Node>> + '_ {
+        members(&self.indexes.node_of_user, user).filter_map(|id| self.node(id))
     }
 
     /// Whether the node has a session.
-    pub fn is_online(&self, _node: NodeId) -> bool {
-        unimplemented!()
+    pub fn is_online(&self, node: NodeId) -> bool {
+        self.sessions_of(node).next().is_some()
     }
 
     /// All open sessions, by node.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        std::iter::empty()
+        self.tables.sessions.keys().copied()
     }
 
     /// The open sessions of one node.
-    pub fn sessions_of(&self, _node: NodeId) -> impl Iterator<Item = SessionId> + '_ {
-        std::iter::empty()
+    pub fn sessions_of(&self, node: NodeId) -> impl Iterator<Item = SessionId> + '_ {
+        let bound = |n: u64| SessionId { node, replica: ReplicaId(n), incarnation: n, number: n };
+        self.tables.sessions.range(bound(0)..=bound(u64::MAX)).map(|(id, _)| *id)
     }
 
     /// Routes that the node announces and that are approved, exit routes included.
-    pub fn effective_routes(&self, _node: &Node) -> Vec<IpNet> {
-        unimplemented!()
+    pub fn effective_routes(&self, node: &Node) -> Vec<IpNet> {
+        apply::routes::effective_routes(node)
     }
 
     /// The subnet routes (no exit routes) that go through this node: of several
     /// online routers of one approved prefix exactly one has it.
-    pub fn primary_routes(&self, _node: NodeId) -> Vec<IpNet> {
-        unimplemented!()
+    pub fn primary_routes(&self, node: NodeId) -> Vec<IpNet> {
+        let first = IpNet::V4(Default::default());
+        let from_first = self.indexes.primary_of_node.range((node, first)..);
+        from_first.take_while(|(n, _)| *n == node).map(|(_, route)| *route).collect()
     }
 
     /// By id, ascending.
     pub fn pre_auth_keys(&self) -> impl Iterator<Item = &Arc<PreAuthKey>> + '_ {
-        std::iter::empty()
+        self.tables.pre_auth_keys.values()
     }
 
-    pub fn pre_auth_key(&self, _id: AuthKeyId) -> Option<&Arc<PreAuthKey>> {
-        unimplemented!()
+    pub fn pre_auth_key(&self, id: AuthKeyId) -> Option<&Arc<PreAuthKey>> {
+        self.tables.pre_auth_keys.get(&id)
     }
 
-    pub fn pre_auth_key_by_prefix(&self, _prefix: &str) -> Option<&Arc<PreAuthKey>> {
-        unimplemented!()
+    pub fn pre_auth_key_by_prefix(&self, prefix: &str) -> Option<&Arc<PreAuthKey>> {
+        self.pre_auth_key(*self.indexes.auth_key_by_prefix.get(prefix)?)
     }
 
     /// By id, ascending.
     pub fn api_keys(&self) -> impl Iterator<Item = &Arc<ApiKey>> + '_ {
-        std::iter::empty()
+        self.tables.api_keys.values()
     }
 
-    pub fn api_key(&self, _id: ApiKeyId) -> Option<&Arc<ApiKey>> {
-        unimplemented!()
+    pub fn api_key(&self, id: ApiKeyId) -> Option<&Arc<ApiKey>> {
+        self.tables.api_keys.get(&id)
     }
 
-    pub fn api_key_by_prefix(&self, _prefix: &str) -> Option<&Arc<ApiKey>> {
-        unimplemented!()
+    pub fn api_key_by_prefix(&self, prefix: &str) -> Option<&Arc<ApiKey>> {
+        self.api_key(*self.indexes.api_key_by_prefix.get(prefix)?)
     }
 
-    pub fn login(&self, _id: &AuthId) -> Option<&Arc<PendingLogin>> {
-        unimplemented!()
+    pub fn login(&self, id: &AuthId) -> Option<&Arc<PendingLogin>> {
+        self.tables.logins.get(id)
     }
 
     /// By id, ascending.
     pub fn replicas(&self) -> impl Iterator<Item = &Arc<Replica>> + '_ {
-        std::iter::empty()
+        self.tables.replicas.values()
     }
 
-    pub fn replica(&self, _id: ReplicaId) -> Option<&Arc<Replica>> {
-        unimplemented!()
+    pub fn replica(&self, id: ReplicaId) -> Option<&Arc<Replica>> {
+        self.tables.replicas.get(&id)
     }
+}
+
+/// The nodes that a set of pairs has for `key`.
+pub(super) fn members<K: Ord + Copy>(set: &OrdSet<(K, NodeId)>, key: K) -> impl Iterator<Item = NodeId> + '_ {
+    set.range((key, NodeId(0))..=(key, NodeId(u64::MAX))).map(|(_, id)| *id)
 }

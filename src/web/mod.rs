@@ -1,1 +1,70 @@
-//! (skeleton)
+//! What browsers, load balancers and people see: the pages of pending logins,
+//! set-up pages, health; and what every response of the public listener has in
+//! common.
+//!
+//! | Path | What |
+//! |---|---|
+//! | `/register/{auth_id}`, `/auth/{auth_id}` | what to do about a pending login |
+//! | `/apple`, `/apple/{platform}`, `/windows` | how to point a client at this server |
+//! | `/health`, `/livez`, `/readyz`, `/version` | for machines that watch this one |
+//! | `/`, `/favicon.ico`, `/robots.txt` | what browsers and robots ask for |
+//!
+//! [`router`] has these; [`common`] wraps the whole public router.
+
+mod client_ip;
+mod devices;
+mod error;
+mod headers;
+mod health;
+mod icon;
+mod log;
+mod login;
+mod page;
+
+pub use client_ip::{ClientIp, TrustedProxies};
+pub use error::error_page;
+
+use crate::cluster::Cluster;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use std::sync::Arc;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Options {
+    /// Where pending logins are read.
+    pub cluster: Cluster,
+    /// The URL that clients are given.
+    pub server_url: String,
+}
+
+/// The pages. Its fallback answers every path that nobody else has with an
+/// error page, so merge it with routers that have no fallback.
+pub fn router(options: Options) -> Router {
+    Router::new()
+        .route("/", get(page::blank))
+        .route("/favicon.ico", get(icon::icon))
+        .merge(login::routes())
+        .merge(devices::routes())
+        .merge(health::routes())
+        .fallback(error::not_found)
+        .with_state(Arc::new(options))
+}
+
+/// Wraps the public router: the client's address as [`ClientIp`], a log line
+/// for each request, and security headers on each response.
+///
+/// The server has to put the peer's address into each request's extensions, as
+/// `axum::extract::ConnectInfo<SocketAddr>`.
+pub fn common(router: Router, proxies: TrustedProxies) -> Router {
+    router
+        .layer(from_fn(headers::secure))
+        .layer(from_fn(log::requests))
+        .layer(from_fn_with_state(Arc::new(proxies), client_ip::resolve))
+}
+
+/// Security headers for a router that is not public (metrics and debug).
+pub fn with_security_headers(router: Router) -> Router {
+    router.layer(from_fn(headers::secure))
+}

@@ -1,0 +1,94 @@
+//! The cluster itself: who is well, who belongs to it, who leads.
+
+use super::body::{Body, Kind, Shape};
+use super::problem::ApiError;
+use super::request::id;
+use super::{Options, types};
+use crate::cluster::ClusterStatus;
+use crate::state::ReplicaId;
+use axum::extract::{Path, State};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The operations on the cluster.
+///
+/// - `GET /cluster`: a [`ClusterStatus`], also without a quorum.
+/// - `POST /cluster/member` `{"id":4,"address":"host:7946"}`: adds a replica as
+///   a learner; `{}` when it has caught up.
+/// - `POST /cluster/member/{id}/promote`: makes a learner a voter; `{}`.
+/// - `DELETE /cluster/member/{id}`: removes a replica for good; `{}`.
+/// - `POST /cluster/leader` `{"id":2}`: hands leadership over, without an id to
+///   the voter that is most up to date; `{"leader":2}`.
+///
+/// What the cluster refuses is 409 with the reason.
+pub fn routes() -> Router<Arc<Options>> {
+    Router::new()
+        .route("/cluster", get(status))
+        .route("/cluster/member", post(add))
+        .route("/cluster/member/{id}/promote", post(promote))
+        .route("/cluster/member/{id}", delete(remove))
+        .route("/cluster/leader", post(lead))
+}
+
+#[derive(Deserialize)]
+struct AddMember {
+    id: String,
+    address: String,
+}
+
+impl Shape for AddMember {
+    const PROPERTIES: &'static [(&'static str, Kind)] = &[("id", Kind::Number), ("address", Kind::Text)];
+    const REQUIRED: &'static [&'static str] = &["id", "address"];
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Lead {
+    id: Option<String>,
+}
+
+impl Shape for Lead {
+    const PROPERTIES: &'static [(&'static str, Kind)] = &[("id", Kind::Number)];
+    const MAY_BE_ABSENT: bool = true;
+}
+
+#[derive(Serialize)]
+struct LeaderAnswer {
+    leader: ReplicaId,
+}
+
+async fn status(State(options): State<Arc<Options>>) -> Json<ClusterStatus> {
+    Json(options.cluster.status().await)
+}
+
+async fn add(State(options): State<Arc<Options>>, Body(body): Body<AddMember>) -> Result<Json<types::Empty>, ApiError> {
+    options.cluster.add(replica(&body.id)?, body.address).await?;
+    Ok(Json(types::Empty {}))
+}
+
+async fn promote(
+    State(options): State<Arc<Options>>,
+    Path(member): Path<String>,
+) -> Result<Json<types::Empty>, ApiError> {
+    options.cluster.promote(replica(&member)?).await?;
+    Ok(Json(types::Empty {}))
+}
+
+async fn remove(
+    State(options): State<Arc<Options>>,
+    Path(member): Path<String>,
+) -> Result<Json<types::Empty>, ApiError> {
+    options.cluster.remove(replica(&member)?).await?;
+    Ok(Json(types::Empty {}))
+}
+
+async fn lead(State(options): State<Arc<Options>>, Body(body): Body<Lead>) -> Result<Json<LeaderAnswer>, ApiError> {
+    let to = body.id.as_deref().map(replica).transpose()?;
+    Ok(Json(LeaderAnswer { leader: options.cluster.transfer_leader(to).await? }))
+}
+
+fn replica(text: &str) -> Result<ReplicaId, ApiError> {
+    id("invalid replica id", text)
+}

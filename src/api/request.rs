@@ -1,0 +1,121 @@
+//! What operations take from a request beside its body.
+
+use super::Options;
+use super::problem::ApiError;
+use crate::state::State;
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Who asks: an API key's prefix, or `socket`.
+#[derive(Clone, Debug)]
+pub struct Author(pub String);
+
+/// The longest `Idempotency-Key` that is taken: state remembers it for a day.
+pub const MAX_IDEMPOTENCY_KEY: usize = 128;
+
+/// The header that asks for a stale read, as `?stale=true` does.
+const STALE_HEADER: &str = "x-quorumscale-stale";
+
+/// The request's `Idempotency-Key`, if it has one.
+#[derive(Clone, Debug, Default)]
+pub struct Once(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Once {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let bytes = value.as_bytes();
+        let good = values.next().is_none()
+            && (1..=MAX_IDEMPOTENCY_KEY).contains(&bytes.len())
+            && bytes.iter().all(u8::is_ascii_graphic);
+        if !good {
+            return Err(ApiError::bad_request(format!(
+                "the header Idempotency-Key must be given once and have 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII \
+                 characters"
+            )));
+        }
+        Ok(Self(value.to_str().ok().map(str::to_owned)))
+    }
+}
+
+/// The state that a read answers from: everything acknowledged before the
+/// request, or what this replica has where the request says `stale`.
+pub struct Reading(pub Arc<State>);
+
+impl FromRequestParts<Arc<Options>> for Reading {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, options: &Arc<Options>) -> Result<Self, ApiError> {
+        let asked = parts.headers.get(STALE_HEADER).is_some_and(|value| value == "true");
+        let stale = asked || Params::of(parts)?.flag("stale")?;
+        let view = if stale { options.cluster.view() } else { options.cluster.linearizable().await? };
+        Ok(Self(view))
+    }
+}
+
+/// The query's parameters; of a repeated one the last.
+#[derive(Debug, Default)]
+pub struct Params(HashMap<String, String>);
+
+impl Params {
+    fn of(parts: &Parts) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|error| ApiError::bad_request("reading the query").because(error))?;
+        Ok(Self(pairs.0.into_iter().collect()))
+    }
+
+    /// The parameter's text; absent and empty are the same.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// A boolean parameter; absent is false.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.text(name) {
+            "" | "false" | "0" => Ok(false),
+            "true" | "1" => Ok(true),
+            other => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "validation failed").at(
+                format!("query.{name}"),
+                format!("{name}: expected true or false, got {other:?}"),
+                other.into(),
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        Self::of(parts)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Author {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Author>().cloned().unwrap_or(Author("unknown".into())))
+    }
+}
+
+/// An id in a path, a query or a body; `what` is what Headscale says when it is none.
+pub fn id<T: FromStr<Err = std::num::ParseIntError>>(what: &str, text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error| ApiError::bad_request(what).because(go_parse_error(text, &error)))
+}
+
+/// Go's words for a text that is no `uint64`: scripts compare them.
+pub fn go_parse_error(text: &str, error: &std::num::ParseIntError) -> String {
+    let reason = match error.kind() {
+        std::num::IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.ParseUint: parsing {text:?}: {reason}")
+}

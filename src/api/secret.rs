@@ -1,0 +1,87 @@
+//! New keys for clients and for the API: `hskey-KIND-PREFIX-SECRET`.
+
+use super::problem::ApiError;
+use super::request::Once;
+use crate::cluster::{Cluster, WriteError};
+use crate::state::{Refused, SecretHash, Time};
+use axum::http::StatusCode;
+use std::time::Duration;
+
+/// A key that is about to be created. Only its creation shows it.
+pub struct NewKey {
+    /// `hskey-auth-` or `hskey-api-`.
+    start: &'static str,
+    /// 12 hex digits.
+    pub prefix: String,
+    /// 64 hex digits.
+    secret: String,
+    /// Whether it comes from an `Idempotency-Key`, and not from chance.
+    derived: bool,
+}
+
+impl NewKey {
+    /// A key from the system's randomness; or, for a request with an
+    /// `Idempotency-Key`, one that every replica derives from that and the
+    /// cluster's secret, so that a retry through another replica shows the same.
+    pub fn make(cluster: &Cluster, start: &'static str, label: &str, once: &Once) -> Self {
+        let (prefix, secret): ([u8; 32], [u8; 32]) = match &once.0 {
+            None => (rand::random(), rand::random()),
+            Some(key) => (
+                cluster.derive(label, format!("prefix {key}").as_bytes()),
+                cluster.derive(label, format!("secret {key}").as_bytes()),
+            ),
+        };
+        Self { start, prefix: hex::encode(&prefix[..6]), secret: hex::encode(secret), derived: once.0.is_some() }
+    }
+
+    /// What state keeps of the secret.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.secret)
+    }
+
+    /// When the key expires: as the request says, else `lifetime` from now, unless
+    /// it exists already: a repetition asks for what the first request made.
+    pub fn expiration(&self, asked: Option<jiff::Timestamp>, existing: Option<Time>, lifetime: Duration) -> Time {
+        asked.map(Time::from_jiff).or(existing).unwrap_or_else(|| Time::now() + lifetime)
+    }
+
+    /// Why it was not created.
+    pub fn failed(&self, action: &str, error: WriteError) -> ApiError {
+        match error {
+            WriteError::Refused(Refused::KeyPrefixTaken) if self.derived => ApiError::new(StatusCode::CONFLICT, action)
+                .because(format!(
+                    "the Idempotency-Key was used long ago, for the key {}{}-***: use a new one",
+                    self.start, self.prefix
+                )),
+            other => ApiError::write(action, other),
+        }
+    }
+
+    /// The whole key, for the answer to its creation, if `created` is what state created.
+    pub fn reveal(&self, created: &str) -> Result<String, ApiError> {
+        if created != self.prefix {
+            // The first request was answered under another shared secret.
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                format!(
+                    "this request was answered before, with the key {}{created}-***, which cannot be shown again: \
+                     delete it and create another with a new Idempotency-Key",
+                    self.start
+                ),
+            ));
+        }
+        Ok(format!("{}{}-{}", self.start, self.prefix, self.secret))
+    }
+}
+
+/// Randomness for a command: derived for a request with an `Idempotency-Key`, so
+/// that its repetition is the same command.
+pub fn seed(cluster: &Cluster, label: &str, once: &Once) -> u64 {
+    match &once.0 {
+        None => rand::random(),
+        Some(key) => {
+            let derived = cluster.derive(label, format!("seed {key}").as_bytes());
+            u64::from_be_bytes(derived[..8].try_into().unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How applied changes reach everyone on this replica: the current view, the
+//! batches, and the wake-up of those who wait for an index.
+
+use crate::state::{Batch, Change, ReplicaId, State};
+use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+
+/// Batches that a slow subscriber may be behind before it has to look at the
+/// whole view again. A batch is a few changes and shares its view's structure,
+/// so this is some megabytes at most.
+const BATCHES_KEPT: usize = 4096;
+
+/// The latest view, and news of newer ones. One writer, any number of readers.
+pub(super) struct Feed {
+    view: ArcSwap<State>,
+    batches: broadcast::Sender<Arc<Batch>>,
+    applied: watch::Sender<u64>,
+    removed: ArcSwap<BTreeSet<ReplicaId>>,
+}
+
+impl Feed {
+    /// A feed that starts with `state`, in which everything up to `applied` is
+    /// applied, and the numbers of removed replicas.
+    pub fn new(state: State, applied: u64, removed: BTreeSet<ReplicaId>) -> Self {
+        Self {
+            view: ArcSwap::from_pointee(state),
+            batches: broadcast::Sender::new(BATCHES_KEPT),
+            applied: watch::Sender::new(applied),
+            removed: ArcSwap::from_pointee(removed),
+        }
+    }
+
+    /// The latest view.
+    pub fn view(&self) -> Arc<State> {
+        self.view.load_full()
+    }
+
+    /// The batches from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.batches.subscribe()
+    }
+
+    /// The log index up to which the view has everything.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Numbers of replicas that were removed: never used again.
+    pub fn removed(&self) -> Arc<BTreeSet<ReplicaId>> {
+        self.removed.load_full()
+    }
+
+    /// Shows everyone that the log is applied up to `index`. The view goes first,
+    /// so that whoever hears of an index finds it there.
+    pub fn publish(&self, index: u64, view: Arc<State>, changes: Vec<Change>, removed: &BTreeSet<ReplicaId>) {
+        self.view.store(view.clone());
+        // It only grows, and seldom.
+        if self.removed.load().len() != removed.len() {
+            self.removed.store(Arc::new(removed.clone()));
+        }
+        if !changes.is_empty() {
+            // An error means that nobody listens, which is fine.
+            let _ = self.batches.send(Arc::new(Batch { index, view, changes }));
+        }
+        self.applied.send_replace(index);
+    }
+
+    /// A snapshot replaced everything: subscribers are made to lag, which tells
+    /// them to look at the whole view again.
+    pub fn replace(&self, index: u64, view: Arc<State>, removed: BTreeSet<ReplicaId>) {
+        self.view.store(view.clone());
+        self.removed.store(Arc::new(removed));
+        let nothing = Arc::new(Batch { index, view, changes: Vec::new() });
+        for _ in 0..=BATCHES_KEPT {
+            let _ = self.batches.send(nothing.clone());
+        }
+        self.applied.send_replace(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    #[test]
+    fn a_replaced_view_makes_every_subscriber_look_again() {
+        let feed = Feed::new(State::default(), 0, BTreeSet::new());
+        let mut receiver = feed.subscribe();
+        feed.publish(1, Arc::default(), vec![Change::SettingsChanged], &BTreeSet::new());
+        feed.replace(9, Arc::default(), BTreeSet::new());
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Lagged(_))));
+        assert_eq!(*feed.applied().borrow(), 9);
+    }
+
+    #[test]
+    fn what_changes_nothing_is_applied_without_a_batch() {
+        let feed = Feed::new(State::default(), 3, BTreeSet::new());
+        let mut receiver = feed.subscribe();
+        feed.publish(4, Arc::default(), Vec::new(), &BTreeSet::new());
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        assert_eq!(*feed.applied().borrow(), 4);
+    }
+}

@@ -1,0 +1,177 @@
+//! The server's own keys: made once, kept in state, readable only with the
+//! cluster's shared secret.
+//!
+//! A random *data key* encrypts the private keys; the shared secret encrypts the
+//! data key. So a change of the shared secret wraps one key anew, and nothing else.
+
+use super::secret::Secret;
+use crate::state::ServerKeys;
+use crate::tailcfg::{MachineKey, PrivateKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The bytes of a ChaCha20-Poly1305 nonce, which stands before what it sealed.
+const NONCE_BYTES: usize = 12;
+
+/// A failure with the server's keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The shared secret is not the one that the keys were sealed under.
+    #[error(
+        "the cluster's keys do not open with the secret in {0}: it is not this cluster's secret, \
+         or the data directory is another cluster's; put the right file there"
+    )]
+    WrongSecret(PathBuf),
+    /// What was sealed cannot be read by this release.
+    #[error("the cluster's sealed keys are malformed ({0}): they were written by another release, or are damaged")]
+    Malformed(&'static str),
+    /// `noise.private_key_path` holds something else.
+    #[error("noise.private_key_path: {path}: {reason}; remove the file, and the cluster makes a key of its own")]
+    Import { path: PathBuf, reason: String },
+}
+
+/// The server's keys, opened.
+pub(super) struct Keyring {
+    noise: Arc<PrivateKey>,
+    data_key: Zeroizing<[u8; 32]>,
+}
+
+impl Keyring {
+    /// New keys: what to propose at bootstrap. The Noise key is `noise`, or a new one.
+    pub fn generate(secret: &Secret, noise: Option<PrivateKey>) -> (Self, ServerKeys) {
+        let noise = noise.unwrap_or_else(PrivateKey::generate);
+        let legacy = PrivateKey::generate();
+        let data_key = Zeroizing::new(rand::random::<[u8; 32]>());
+        let cluster_id = hex::encode(rand::random::<[u8; 16]>());
+        let private = Zeroizing::new([noise.0, legacy.0].concat());
+        let keys = ServerKeys {
+            noise_public: MachineKey(noise.public()),
+            legacy_public: MachineKey(legacy.public()),
+            sealed: seal(&data_key, "private keys", &cluster_id, &private),
+            wrapped_data_key: seal(&secret.wrapping_key(), "data key", &cluster_id, &*data_key),
+            cluster_id,
+        };
+        (Self { noise: Arc::new(noise), data_key }, keys)
+    }
+
+    /// Opens the keys that are in state.
+    pub fn open(secret: &Secret, keys: &ServerKeys) -> Result<Self, KeysError> {
+        let wrong = || KeysError::WrongSecret(secret.path().to_owned());
+        let data_key = unseal(&secret.wrapping_key(), "data key", &keys.cluster_id, &keys.wrapped_data_key)?;
+        let data_key = data_key.ok_or_else(wrong)?;
+        let data_key = <[u8; 32]>::try_from(data_key.as_slice()).map_err(|_| KeysError::Malformed("data key"))?;
+        let data_key = Zeroizing::new(data_key);
+        let private = unseal(&data_key, "private keys", &keys.cluster_id, &keys.sealed)?;
+        let private = private.ok_or(KeysError::Malformed("private keys"))?;
+        let noise = private.first_chunk::<32>().ok_or(KeysError::Malformed("Noise key"))?;
+        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key })
+    }
+
+    /// The server's Noise key.
+    pub fn noise(&self) -> Arc<PrivateKey> {
+        self.noise.clone()
+    }
+
+    /// 32 bytes for a purpose (`label`) and an `input`.
+    pub fn derive(&self, label: &str, input: &[u8]) -> [u8; 32] {
+        derive(&self.data_key, label, input)
+    }
+}
+
+/// 32 bytes from a key, for a purpose and an input: HKDF-SHA256 (RFC 5869), in
+/// which the label's length keeps two pairs of label and input apart.
+pub(super) fn derive(key: &[u8; 32], label: &str, input: &[u8]) -> [u8; 32] {
+    let length = (label.len() as u64).to_be_bytes();
+    let mut output = [0; 32];
+    hkdf::Hkdf::<sha2::Sha256>::new(None, key)
+        .expand_multi_info(&[b"quorumscale derive 1", &length, label.as_bytes(), input], &mut output)
+        .expect("32 bytes are fewer than HKDF's limit");
+    output
+}
+
+/// Reads a key file of Headscale's (`privkey:` and hex); `None`: there is no file.
+pub(super) fn import_noise_key(path: &Path) -> Result<Option<PrivateKey>, KeysError> {
+    let error = |reason: String| KeysError::Import { path: path.to_owned(), reason };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(error(e.to_string())),
+    };
+    text.parse().map(Some).map_err(|e: crate::tailcfg::KeyParseError| error(e.to_string()))
+}
+
+/// Encrypts `plain` for one purpose in one cluster: base64 of nonce and ciphertext.
+fn seal(key: &[u8; 32], purpose: &str, cluster_id: &str, plain: &[u8]) -> String {
+    let nonce: [u8; NONCE_BYTES] = rand::random();
+    let aad = format!("quorumscale {purpose} 1 {cluster_id}");
+    let sealed = ChaCha20Poly1305::new(&Key::from(*key))
+        .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: aad.as_bytes() })
+        .expect("a few dozen bytes are fewer than the cipher's limit");
+    BASE64.encode([&nonce[..], &sealed].concat())
+}
+
+/// The reverse of [`seal`]; `None`: the key, purpose or cluster is another one.
+fn unseal(
+    key: &[u8; 32],
+    purpose: &'static str,
+    cluster_id: &str,
+    sealed: &str,
+) -> Result<Option<Zeroizing<Vec<u8>>>, KeysError> {
+    let bytes = BASE64.decode(sealed).map_err(|_| KeysError::Malformed(purpose))?;
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(KeysError::Malformed(purpose))?;
+    let aad = format!("quorumscale {purpose} 1 {cluster_id}");
+    let plain = ChaCha20Poly1305::new(&Key::from(*key))
+        .decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: aad.as_bytes() });
+    Ok(plain.ok().map(Zeroizing::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_open_with_the_secret_that_sealed_them_and_no_other() {
+        let secret = Secret::random_for_tests();
+        let (made, sealed) = Keyring::generate(&secret, None);
+        let opened = Keyring::open(&secret, &sealed).unwrap();
+        assert_eq!(opened.noise(), made.noise());
+        assert_eq!(MachineKey(opened.noise().public()), sealed.noise_public);
+        assert_eq!(opened.derive("a", b"b"), made.derive("a", b"b"));
+        assert!(!sealed.legacy_public.is_zero());
+
+        let other = Keyring::open(&Secret::random_for_tests(), &sealed);
+        assert!(matches!(other, Err(KeysError::WrongSecret(_))));
+    }
+
+    #[test]
+    fn keys_of_one_cluster_do_not_open_as_anothers() {
+        let secret = Secret::random_for_tests();
+        let (_, mut sealed) = Keyring::generate(&secret, None);
+        sealed.cluster_id = "another".into();
+        assert!(Keyring::open(&secret, &sealed).is_err());
+    }
+
+    #[test]
+    fn derived_bytes_differ_by_label_and_input_however_they_are_cut() {
+        let (ring, _) = Keyring::generate(&Secret::random_for_tests(), None);
+        assert_ne!(ring.derive("ab", b"c"), ring.derive("a", b"bc"));
+        assert_ne!(ring.derive("a", b"b"), ring.derive("a", b"c"));
+    }
+
+    #[test]
+    fn headscales_key_file_becomes_the_noise_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("noise_private.key");
+        assert!(import_noise_key(&path).unwrap().is_none());
+        let key = PrivateKey::generate();
+        std::fs::write(&path, format!("{}\n", key.reveal())).unwrap();
+        assert_eq!(import_noise_key(&path).unwrap(), Some(key));
+        std::fs::write(&path, "privkey:zz").unwrap();
+        assert!(import_noise_key(&path).unwrap_err().to_string().contains("noise_private.key"));
+    }
+}

@@ -1,0 +1,36 @@
+//! What the cluster's part of a replica is started with.
+
+use crate::state::{ReplicaId, Settings};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the cluster needs to know to start on this replica.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub id: ReplicaId,
+    pub data_dir: PathBuf,
+    /// `None`: a cluster of one that nobody can join yet.
+    pub listen_addr: Option<SocketAddr>,
+    /// What peers dial: `host:port`.
+    pub advertise_addr: String,
+    /// All first voters, this one included, as id and address; used only while the store is empty.
+    pub peers: Vec<(ReplicaId, String)>,
+    pub secret_path: PathBuf,
+    /// Used at bootstrap only.
+    pub settings: Settings,
+    /// `noise.private_key_path`: becomes the cluster's key at bootstrap if the file exists.
+    pub noise_key_path: Option<PathBuf>,
+    pub heartbeat_interval: Duration,
+    /// The lower bound has to be well above `heartbeat_interval`.
+    pub election_timeout: Range<Duration>,
+}
+
+impl Options {
+    /// The usual interval between a leader's heartbeats.
+    pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+    /// The usual time after which a follower that hears nothing stands for election,
+    /// on top of the lease that it gave its leader (which is the upper bound here).
+    pub const ELECTION_TIMEOUT: Range<Duration> = Duration::from_millis(250)..Duration::from_millis(400);
+}

@@ -1,0 +1,51 @@
+//! What `cluster status` shows.
+
+use crate::state::ReplicaId;
+use std::time::Instant;
+
+/// What `cluster status` shows. Always an answer, also without a quorum.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct ClusterStatus {
+    pub cluster_id: String,
+    /// The replica that answered.
+    pub answered_by: u64,
+    /// `None`: there is none that this replica knows of.
+    pub leader: Option<u64>,
+    pub has_quorum: bool,
+    /// How many more voters may fail now with the rest still a quorum.
+    pub failures_tolerated: usize,
+    pub members: Vec<MemberStatus>,
+    /// Things an operator should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// One replica, as the one that answered sees it.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct MemberStatus {
+    pub id: u64,
+    /// Where its peers reach it.
+    pub address: String,
+    /// `leader`, `follower` or `learner`.
+    pub role: String,
+    pub term: Option<u64>,
+    /// The log index that it has applied.
+    pub applied: Option<u64>,
+    /// How many log entries it is behind the leader's commit.
+    pub lag: Option<u64>,
+    /// Streams of clients that it serves.
+    pub clients: Option<u64>,
+    pub version: String,
+    /// Whether it answered just now and keeps up.
+    pub healthy: bool,
+}
+
+/// What a leader knows of another member's being alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerContact {
+    pub id: ReplicaId,
+    /// When it last answered this leader; `None`: not since this one leads.
+    pub last: Option<Instant>,
+    /// Its port refuses connections: its process is dead, though its machine is not.
+    pub refused: bool,
+}

@@ -1,0 +1,91 @@
+//! Group commit: one thread syncs for everyone who waits, once for all of them.
+
+use super::disk::Disk;
+use crate::cluster::types::TypeConfig;
+use openraft::storage::IOFlushed;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// Writers that may wait for a sync. Raft has far fewer under way; a writer beyond
+/// this would wait for the disk, as it must.
+const WAITING: usize = 65_536;
+
+enum Job {
+    Append(IOFlushed<TypeConfig>),
+    Other(oneshot::Sender<()>),
+    Stop,
+}
+
+/// The thread. When this is dropped, it has synced what waited, and is gone.
+pub struct Flusher {
+    queue: SyncSender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where to wait for a sync.
+#[derive(Clone)]
+pub struct Queue(SyncSender<Job>);
+
+impl Flusher {
+    pub fn start(disk: Arc<Disk>) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(WAITING);
+        let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &jobs))?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    pub fn queue(&self) -> Queue {
+        Queue(self.queue.clone())
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        // If this fails, the thread is gone already.
+        let _ = self.queue.send(Job::Stop);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that syncs the store panicked");
+        }
+    }
+}
+
+impl Queue {
+    /// Calls back when everything that is written by now is synced.
+    pub fn append(&self, callback: IOFlushed<TypeConfig>) {
+        if let Err(error) = self.0.send(Job::Append(callback))
+            && let Job::Append(callback) = error.0
+        {
+            callback.io_completed(Err(stopped()));
+        }
+    }
+
+    /// Returns when everything that is written by now is synced.
+    pub async fn synced(&self) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        self.0.send(Job::Other(done)).map_err(|_| stopped())?;
+        wait.await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the store is closed")
+}
+
+fn run(disk: &Disk, jobs: &Receiver<Job>) {
+    let mut waiting = Vec::new();
+    while let Ok(first) = jobs.recv() {
+        waiting.push(first);
+        waiting.extend(jobs.try_iter());
+        disk.sync();
+        for job in waiting.drain(..) {
+            match job {
+                Job::Append(callback) => callback.io_completed(Ok(())),
+                // Who waited may have gone.
+                Job::Other(done) => drop(done.send(())),
+                Job::Stop => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The Raft log.
+
+use super::disk::{Disk, Family};
+use super::flusher::Queue;
+use crate::cluster::types::{Entry, LogId, TypeConfig, Vote};
+use crate::cluster::wire;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::OptionalSend;
+use prost::Message;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+/// Bytes of entries that one message to a follower carries; one entry may be larger.
+const READ_LIMIT: usize = 1 << 20;
+
+const VOTE: &[u8] = b"vote";
+const PURGED: &[u8] = b"purged";
+const COMMITTED: &[u8] = b"committed";
+
+/// The log, and what Raft keeps beside it.
+pub struct Log {
+    reader: LogReader,
+    flushes: Queue,
+}
+
+/// Reads the log while it is written.
+#[derive(Clone)]
+pub struct LogReader {
+    disk: Arc<Disk>,
+}
+
+impl Log {
+    pub fn new(disk: Arc<Disk>, flushes: Queue) -> Self {
+        Self { reader: LogReader { disk }, flushes }
+    }
+
+    fn disk(&self) -> &Disk {
+        &self.reader.disk
+    }
+
+    fn put(&self, key: &[u8], message: &impl Message) {
+        let mut batch = self.disk().batch();
+        batch.put(Family::LogMeta, key, &message.encode_to_vec());
+        batch.write();
+    }
+
+    /// The index of the first entry that may be there.
+    fn first(&self) -> io::Result<u64> {
+        Ok(self.reader.log_id(PURGED)?.map_or(0, |id| id.index + 1))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let last_purged_log_id = self.reader.log_id(PURGED)?;
+        let last = self.disk().last(Family::Log)?.map(|(_, value)| decode(&value)).transpose()?;
+        let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        self.reader.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.put(VOTE, &wire::Vote::from(vote));
+        self.flushes.synced().await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        match committed {
+            Some(id) => self.put(COMMITTED, &wire::LogId::from(&id)),
+            None => {
+                let mut batch = self.disk().batch();
+                batch.delete(Family::LogMeta, COMMITTED);
+                batch.write();
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        self.reader.log_id(COMMITTED)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = self.disk().batch();
+        for entry in entries {
+            let record = wire::Entry::from(&entry).encode_to_vec();
+            batch.put(Family::Log, &entry.log_id.index.to_be_bytes(), &record);
+        }
+        batch.write();
+        self.flushes.append(callback);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |id| id.index + 1).max(self.first()?);
+        let mut batch = self.disk().batch();
+        batch.delete_range(Family::Log, &from.to_be_bytes(), &u64::MAX.to_be_bytes());
+        batch.write();
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        // From where the last one ended: ranges from 0 would pile up.
+        let from = self.first()?;
+        if upto.index < from {
+            return Ok(());
+        }
+        let mut batch = self.disk().batch();
+        batch.put(Family::LogMeta, PURGED, &wire::LogId::from(&upto).encode_to_vec());
+        batch.delete_range(Family::Log, &from.to_be_bytes(), &(upto.index + 1).to_be_bytes());
+        batch.write();
+        Ok(())
+    }
+}
+
+impl LogReader {
+    fn log_id(&self, key: &[u8]) -> io::Result<Option<LogId>> {
+        let Some(bytes) = self.disk.get(Family::LogMeta, key)? else { return Ok(None) };
+        let id = wire::LogId::decode(bytes.as_slice()).map_err(wire::WireError::from)?;
+        Ok(Some((&id).into()))
+    }
+
+    /// The entries with `from <= index < to`, until `limit` bytes are passed.
+    fn read(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        if from >= to {
+            return Ok(entries);
+        }
+        for row in self.disk.scan(Family::Log, &from.to_be_bytes(), Some(&to.to_be_bytes())) {
+            let (_, value) = row?;
+            bytes += value.len();
+            if bytes > limit && !entries.is_empty() {
+                break;
+            }
+            entries.push(decode(&value)?);
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogReader {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index.saturating_add(1),
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_LIMIT)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        let Some(bytes) = self.disk.get(Family::LogMeta, VOTE)? else { return Ok(None) };
+        let vote = wire::Vote::decode(bytes.as_slice()).map_err(wire::WireError::from)?;
+        Ok(Some((&vote).into()))
+    }
+}
+
+fn decode(record: &[u8]) -> io::Result<Entry> {
+    let entry = wire::Entry::decode(record).map_err(wire::WireError::from)?;
+    Ok(entry.decode_entry()?)
+}

@@ -1,0 +1,98 @@
+//! What a replica has on disk: the Raft log and the state machine, in one RocksDB,
+//! so that one write-ahead log orders vote, log entries and applied records.
+//!
+//! What is acknowledged is synced first: [`flusher`] syncs for all that wait at
+//! once. What is applied is not synced for itself: after a power failure a prefix
+//! of the write-ahead log is there, so the applied index goes back together with its
+//! records, and the entries, which a quorum has synced, are applied again.
+
+mod disk;
+mod flusher;
+mod log;
+mod machine;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Machine;
+pub use snapshot::{Incoming, SnapshotFile};
+
+use super::feed::Feed;
+use crate::state::ReplicaId;
+use disk::Disk;
+use flusher::Flusher;
+use log::Log;
+use snapshot::Snapshots;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The version of all that is on disk. A release reads its own and older ones.
+const DATA_FORMAT: u32 = 1;
+
+/// How long closing waits for others to let go of the database.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// RocksDB did not open: another process has it, or it is damaged.
+    #[error("cannot open the store in {path}: {reason}")]
+    Open { path: PathBuf, reason: String },
+    /// A newer release wrote it.
+    #[error("the data in {path} has format {found}, and this release knows up to {known}: start a newer release")]
+    TooNew { path: PathBuf, found: u32, known: u32 },
+    /// It is another replica's.
+    #[error("the data in {path} is replica {found}'s, but cluster.id is {configured}: correct one of the two")]
+    OtherReplica { path: PathBuf, found: u64, configured: u64 },
+    /// What is in it cannot be read.
+    #[error("the data in {path} cannot be read: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+}
+
+/// A replica's open store.
+pub struct Store {
+    disk: Arc<Disk>,
+    flusher: Flusher,
+    snapshots: Snapshots,
+}
+
+impl Store {
+    /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
+    /// An installation of a snapshot that was cut short is finished first.
+    pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
+        let disk = Arc::new(Disk::open(&data_dir.join("store"))?);
+        disk.check_identity(data_dir, id, DATA_FORMAT)?;
+        let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
+        let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;
+        let flusher = Flusher::start(disk.clone()).map_err(|e| damaged(e.to_string()))?;
+        Ok((Self { disk, flusher, snapshots }, machine, feed))
+    }
+
+    /// The Raft log.
+    pub fn log(&self) -> Log {
+        Log::new(self.disk.clone(), self.flusher.queue())
+    }
+
+    /// The files of snapshots.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// Syncs and closes. Everything else that uses the store must be stopped: a
+    /// database that is still open when the process ends crashes it.
+    pub fn close(self) {
+        drop(self.flusher);
+        let begun = Instant::now();
+        let mut disk = self.disk;
+        while let Err(shared) = Arc::try_unwrap(disk) {
+            if begun.elapsed() > CLOSE_PATIENCE {
+                tracing::warn!("the store is still in use while this replica stops");
+                return;
+            }
+            disk = shared;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

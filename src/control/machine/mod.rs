@@ -1,0 +1,86 @@
+//! What a client may ask on its Noise connection: `/machine/…` (protocol sections 3 to 5).
+//!
+//! The connection has proven the client's machine key; a request's node key must
+//! belong to it. Requests are not routed by authority: clients use several.
+
+mod auth_key;
+mod body;
+mod identity;
+mod known;
+mod logins;
+mod map;
+mod register;
+mod streams;
+mod trouble;
+
+use super::Options;
+use super::connection::Peer;
+use crate::cluster::Cluster;
+use crate::netmap::Hub;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+use logins::Logins;
+use map::Maps;
+use register::{FOLLOWUP_PATIENCE, Registrar};
+use std::sync::Arc;
+use std::time::Duration;
+use streams::Streams;
+
+/// Every endpoint; requests carry a [`Peer`] as an extension.
+pub(super) fn router(options: &Options) -> Router {
+    let cluster = &options.cluster;
+    registrations(cluster, &options.server_url, FOLLOWUP_PATIENCE).merge(maps(cluster, &options.hub)).merge(others())
+}
+
+fn registrations(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
+    let registrar = Registrar {
+        cluster: cluster.clone(),
+        server_url: server_url.trim_end_matches('/').to_owned(),
+        logins: Logins::follow(cluster),
+        patience,
+    };
+    Router::new().route("/machine/register", post(register::endpoint)).with_state(Arc::new(registrar))
+}
+
+fn maps(cluster: &Cluster, hub: &Hub) -> Router {
+    let maps = Maps { cluster: cluster.clone(), hub: hub.clone(), streams: Streams::default() };
+    Router::new().route("/machine/map", post(map::endpoint)).with_state(Arc::new(maps))
+}
+
+/// The endpoints that need nothing of this replica.
+fn others() -> Router {
+    let not_there = [
+        "/machine/set-dns",
+        "/machine/set-device-attr",
+        "/machine/audit-log",
+        "/machine/id-token",
+        "/machine/feature/query",
+        "/machine/c2n",
+    ];
+    let mut router = Router::new()
+        .route("/machine/whoami", get(whoami))
+        .route("/machine/update-health", post(StatusCode::NO_CONTENT))
+        .route("/machine/ssh/action/{src}/to/{dst}", any(no_ssh_check));
+    for path in not_there {
+        router = router.route(path, any((StatusCode::NOT_IMPLEMENTED, "Not implemented yet")));
+    }
+    router
+}
+
+async fn whoami(Extension(peer): Extension<Peer>) -> String {
+    format!("{} at {}, capability version {}\n", peer.machine_key, peer.ip, peer.version.0)
+}
+
+async fn no_ssh_check() -> Response {
+    let text = "SSH check mode is not implemented yet: use the action \"accept\" in the policy's ssh rules";
+    (StatusCode::NOT_IMPLEMENTED, text).into_response()
+}
+
+#[cfg(test)]
+mod map_tests;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! `POST /machine/register`: a node joins, comes back, logs in anew or logs out
+//! (protocol section 3; the order of questions is that of 3.5).
+
+use super::auth_key::AuthKey;
+use super::identity::answer_for;
+use super::known::{find, is_expired, is_valid};
+use super::logins::Logins;
+use super::trouble::Trouble;
+use super::{Peer, body};
+use crate::cluster::{Cluster, WriteError};
+use crate::state::{
+    AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, State, Tag, Time, Verdict, login_source,
+};
+use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
+use axum::body::Body;
+use axum::extract;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::StatusCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a login waits for its verdict, as in Headscale.
+const LOGIN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long a followup is held before it is answered with the same URL: shorter
+/// than proxies give up, and long, since Tailscale's Rust client asks again at once.
+pub(super) const FOLLOWUP_PATIENCE: Duration = Duration::from_secs(75);
+/// What a registration needs.
+pub(super) struct Registrar {
+    pub cluster: Cluster,
+    /// This replica's own, without a slash at its end.
+    pub server_url: String,
+    pub logins: Arc<Logins>,
+    /// [`FOLLOWUP_PATIENCE`], but for tests.
+    pub patience: Duration,
+}
+
+/// Reads a registration, and answers it.
+pub(super) async fn endpoint(
+    extract::State(registrar): extract::State<Arc<Registrar>>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Response {
+    let body = match body::read(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let request = match RegisterRequest::parse(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::info!(machine = ?peer.machine_key, ip = %peer.ip, %error, "refused a registration");
+            return bad_request(&error);
+        }
+    };
+    let version = request.version;
+    match registrar.register(&peer, request).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(trouble) => {
+            tracing::info!(machine = ?peer.machine_key, ip = %peer.ip, error = %trouble, "refused a registration");
+            trouble.answer(version)
+        }
+    }
+}
+
+/// For map requests too: an error that is the client's, as text.
+pub(super) fn bad_request(error: &RequestError) -> Response {
+    (StatusCode::BAD_REQUEST, error.to_string()).into_response()
+}
+
+impl Registrar {
+    /// Decides about one request.
+    pub async fn register(&self, peer: &Peer, request: RegisterRequest) -> Result<RegisterResponse, Trouble> {
+        let asked = request.expiry.map(Time::from_jiff);
+        if asked.is_some_and(|expiry| expiry <= Time::now()) {
+            return self.log_out(peer, &request.node_key).await;
+        }
+        if request.auth_key.is_none()
+            && let Some(answer) = self.known(peer, &request.node_key, asked).await?
+        {
+            return Ok(answer);
+        }
+        if let Some(url) = &request.followup
+            && let Some(answer) = self.follow_up(peer, &request.node_key, url).await?
+        {
+            return Ok(answer);
+        }
+        match request.auth_key.clone() {
+            Some(key) => self.with_key(peer, request, &key).await,
+            None => self.start_login(peer, request).await,
+        }
+    }
+
+    /// A time in the past: the client logs out. Who is not known is out already, so
+    /// that a repetition after a lost answer is answered in the same way, and does
+    /// not bring back the node with the auth key that clients send along.
+    async fn log_out(&self, peer: &Peer, node_key: &NodeKey) -> Result<RegisterResponse, Trouble> {
+        let logged_out = || RegisterResponse { node_key_expired: true, ..RegisterResponse::default() };
+        let (_, node) = find(&self.cluster, node_key, |_| true).await?;
+        if node.is_none() {
+            return Ok(logged_out());
+        }
+        let command = Command::Logout { node_key: *node_key, machine_key: peer.machine_key };
+        match self.cluster.write(command).await {
+            Ok(Done::Node(id)) => {
+                let view = self.cluster.view();
+                Ok(view.node(id).map_or_else(logged_out, |node| answer_for(&view, node)))
+            }
+            Ok(_) | Err(WriteError::Refused(Refused::NodeNotFound | Refused::NodeKeyUnknown)) => Ok(logged_out()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A client that comes back with a key that it had, and nothing else to say.
+    /// `None`: nobody knows the key.
+    async fn known(
+        &self,
+        peer: &Peer,
+        node_key: &NodeKey,
+        asked: Option<Time>,
+    ) -> Result<Option<RegisterResponse>, Trouble> {
+        let (view, node) = find(&self.cluster, node_key, |node| is_valid(node, &peer.machine_key)).await?;
+        let Some(node) = node else { return Ok(None) };
+        if node.machine_key != peer.machine_key {
+            return Err(Trouble::Refused(Refused::MachineMismatch.to_string()));
+        }
+        let (Some(expiry), false) = (asked, is_expired(&node)) else {
+            return Ok(Some(answer_for(&view, &node)));
+        };
+        let command = Command::ShortenExpiry { node_key: *node_key, machine_key: peer.machine_key, expiry };
+        self.cluster.write(command).await?;
+        let view = self.cluster.view();
+        Ok(view.node_by_key(node_key).map(|node| answer_for(&view, node)))
+    }
+
+    /// A client that was sent to somebody for a decision asks what became of it,
+    /// maybe on another replica than the one that sent it, or that decided.
+    /// `None`: that login is gone, or not this client's.
+    async fn follow_up(&self, peer: &Peer, node_key: &NodeKey, url: &str) -> Result<Option<RegisterResponse>, Trouble> {
+        let Some(id) = auth_id(url) else { return Ok(None) };
+        if self.cluster.view().login(&id).is_none() && self.cluster.linearizable().await?.login(&id).is_none() {
+            return Ok(None);
+        }
+        let is_ours = |login: &PendingLogin| login.machine_key == peer.machine_key && login.node_key == *node_key;
+        if !self.cluster.view().login(&id).is_some_and(|login| is_ours(login)) {
+            return Ok(None);
+        }
+        let view = self.logins.decided(&self.cluster, &id, self.patience).await;
+        let Some(login) = view.login(&id) else { return Ok(None) };
+        match login.verdict {
+            Verdict::Waiting => Ok(Some(self.ask(&id))),
+            Verdict::Registered(node) => {
+                let node = view.node(node).filter(|node| node.node_key == *node_key);
+                Ok(node.map(|node| answer_for(&view, node)))
+            }
+            Verdict::Rejected => Err(Trouble::Refused("this login was rejected by an administrator".into())),
+            Verdict::Approved => Ok(None),
+        }
+    }
+
+    async fn with_key(
+        &self,
+        peer: &Peer,
+        request: RegisterRequest,
+        key: &AuthKeyText,
+    ) -> Result<RegisterResponse, Trouble> {
+        let key = AuthKey::parse(key).map_err(|error| Trouble::Refused(error.to_string()))?;
+        self.exists(&key).await?;
+        let registration = Registration {
+            machine_key: peer.machine_key,
+            node_key: request.node_key,
+            hostinfo: request.hostinfo,
+            cap_ver: request.version,
+            expiry: request.expiry.map(Time::from_jiff),
+            seed: rand::random(),
+        };
+        let done =
+            self.cluster.write(Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration }).await?;
+        self.registered(done)
+    }
+
+    /// A key that was never made is refused without a write: anybody can send
+    /// those, and the log is for what may change something.
+    async fn exists(&self, key: &AuthKey) -> Result<(), Trouble> {
+        let is_known =
+            |view: &State| view.pre_auth_key_by_prefix(&key.prefix).is_some_and(|known| known.hash == key.hash);
+        if is_known(&self.cluster.view()) || is_known(&*self.cluster.linearizable().await?) {
+            return Ok(());
+        }
+        Err(Trouble::Refused(Refused::AuthKeyInvalid.to_string()))
+    }
+
+    /// What to say about a node that a write gave.
+    fn registered(&self, done: Done) -> Result<RegisterResponse, Trouble> {
+        let view = self.cluster.view();
+        let node = |id: NodeId| view.node(id).map(|node| answer_for(&view, node));
+        match done {
+            // It may be gone again by now, which the client will find out.
+            Done::Node(id) => Ok(node(id)
+                .unwrap_or_else(|| RegisterResponse { machine_authorized: true, ..RegisterResponse::default() })),
+            other => Err(Trouble::Unavailable(format!("unexpected outcome of a registration: {other:?}"))),
+        }
+    }
+
+    /// Nobody has decided about this client yet: somebody has to.
+    async fn start_login(&self, peer: &Peer, request: RegisterRequest) -> Result<RegisterResponse, Trouble> {
+        // Whether its tags are allowed depends on who approves; whether they can be tags does not.
+        for tag in &request.hostinfo.request_tags {
+            tag.parse::<Tag>().map_err(|error| {
+                Trouble::Refused(format!("requested tags [{tag}] are invalid or not permitted: {error}"))
+            })?;
+        }
+        let now = Time::now();
+        let login = PendingLogin {
+            id: AuthId::generate(),
+            machine_key: peer.machine_key,
+            node_key: request.node_key,
+            hostinfo: request.hostinfo,
+            cap_ver: request.version,
+            expiry: request.expiry.map(Time::from_jiff),
+            source: login_source(peer.ip),
+            created: now,
+            deadline: now + LOGIN_LIFETIME,
+            verdict: Verdict::Waiting,
+        };
+        let answer = self.ask(&login.id);
+        self.cluster.write(Command::StartLogin(login)).await?;
+        Ok(answer)
+    }
+
+    /// Sends the client's user to the page for this login, on this replica: the one
+    /// that the client named before may be dead.
+    fn ask(&self, id: &AuthId) -> RegisterResponse {
+        RegisterResponse { auth_url: format!("{}/register/{id}", self.server_url), ..RegisterResponse::default() }
+    }
+}
+
+/// The id in a URL that some replica made.
+fn auth_id(url: &str) -> Option<AuthId> {
+    let path = url.split(['?', '#']).next()?;
+    path.trim_end_matches('/').rsplit('/').next()?.parse().ok()
+}

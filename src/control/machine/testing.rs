@@ -1,0 +1,52 @@
+//! The inner endpoints without a connection, for tests.
+
+use super::{Peer, registrations};
+use crate::cluster::Cluster;
+use crate::tailcfg::{CapVer, MachineKey};
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::time::Duration;
+use tower::ServiceExt;
+
+/// Registrations and what needs no state.
+pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
+    registrations(cluster, server_url, patience).merge(super::others())
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Bytes,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+/// Posts `body` as the machine with this key; the response's body is still to be read.
+pub async fn request(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Response {
+    let mut request = Request::post(path).body(body.into()).unwrap();
+    let ip = [192, 0, 2, machine.0[0]].into();
+    request.extensions_mut().insert(Peer { machine_key: machine, version: CapVer(142), ip });
+    router.clone().oneshot(request).await.unwrap()
+}
+
+/// Posts `body` as the machine with this key, and reads the whole answer.
+pub async fn post(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Answer {
+    let response = request(router, machine, path, body).await;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status, headers, bytes, text }
+}

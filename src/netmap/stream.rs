@@ -1,0 +1,86 @@
+//! One stream: waits for its mailbox, renders what is newest, frames it.
+
+use super::mailbox::End;
+use super::render::{Delta, Sent};
+use super::session::Held;
+use super::{Inner, MapStream, StreamOptions, frame};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How long a change waits for company: one message for what one command, or a few
+/// in a row, changed.
+const COALESCE: Duration = Duration::from_millis(5);
+/// Clients give a stream up after 120 s without a message.
+const KEEP_ALIVE: Duration = Duration::from_secs(50);
+/// Spreads the keep-alives of clients that came at once.
+const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
+
+/// A stream between two messages. Nothing is rendered unless the client's
+/// connection asks for more, so a client that does not read costs its mailbox only.
+struct Stream {
+    inner: Arc<Inner>,
+    held: Held,
+    options: StreamOptions,
+    sent: Sent,
+    first: Option<Bytes>,
+    keep_alive_at: Instant,
+    over: bool,
+}
+
+/// The messages of a stream that is held. `first` and `sent` are the complete map,
+/// rendered after the session was opened.
+pub(super) fn stream(inner: Arc<Inner>, held: Held, options: StreamOptions, first: Bytes, sent: Sent) -> MapStream {
+    let keep_alive_at = Instant::now() + KEEP_ALIVE;
+    let stream = Stream { inner, held, options, sent, first: Some(first), keep_alive_at, over: false };
+    Box::pin(futures::stream::unfold(stream, |mut stream| async {
+        let message = stream.next().await?;
+        stream.keep_alive_at = Instant::now() + KEEP_ALIVE + KEEP_ALIVE_JITTER.mul_f64(rand::random());
+        Some((message, stream))
+    }))
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if let Some(first) = self.first.take() {
+            self.held.replace_older();
+            return Some(first);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = self.held.mailbox.news() => {}
+                () = sleep_until(self.keep_alive_at), if self.options.keep_alive => {
+                    return Some(frame::keep_alive(self.options.zstd));
+                }
+            }
+            if let Some(why) = self.held.mailbox.ended() {
+                return self.last(why);
+            }
+            sleep(COALESCE).await;
+            // The marks first: the view that is read then has everything that they stand for.
+            let marks = self.held.mailbox.take();
+            let view = self.inner.cluster.view();
+            match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
+                Delta::Message(json) => return Some(frame::frame(&json, self.options.zstd)),
+                Delta::Nothing => {}
+                Delta::Gone => return self.last(End::NodeGone),
+            }
+        }
+    }
+
+    /// What a stream ends with: a client whose node was deleted is told that its key
+    /// is no longer valid, others nothing.
+    fn last(&mut self, why: End) -> Option<Bytes> {
+        self.over = true;
+        if why != End::NodeGone {
+            return None;
+        }
+        let json = self.inner.renderer.farewell(&self.inner.cluster.view(), &self.sent)?;
+        Some(frame::frame(&json, self.options.zstd))
+    }
+}

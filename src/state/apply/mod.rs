@@ -1,0 +1,84 @@
+//! How commands change state: one file for each kind of thing.
+//!
+//! A command runs in a [`Step`](step::Step): it reads the state, and writes records;
+//! stored rows, derived primaries and [`Change`]s follow from what was written, so
+//! no command can forget them. What a command refuses leaves nothing behind but
+//! the clock and the memory of the request.
+
+mod cluster;
+mod dedupe;
+mod keys;
+mod login;
+mod nodes;
+mod policy;
+mod register;
+pub(super) mod routes;
+mod session;
+mod step;
+pub(super) mod tick;
+mod users;
+
+use super::*;
+use step::Step;
+
+/// See [`State::apply`].
+pub(super) fn apply(state: &mut State, index: u64, proposal: &Proposal) -> Applied {
+    assert!(index > state.index(), "command {index} applied after {}", state.index());
+    let mut step = Step::begin(state, index, proposal.time);
+    let outcome = dedupe::once(&mut step, proposal, |step| step.attempt(|step| run(step, &proposal.command)));
+    step.finish(outcome)
+}
+
+fn run(step: &mut Step, command: &Command) -> Outcome {
+    let may_come_first = matches!(command, Command::Bootstrap { .. } | Command::ReplicaUp(_) | Command::Tick);
+    if step.settings().is_none() && !may_come_first {
+        return Err(Refused::NotBootstrapped);
+    }
+    match command {
+        Command::Bootstrap { settings, keys } => cluster::bootstrap(step, settings, keys),
+        Command::WrapDataKey { wrapped_data_key } => cluster::wrap_data_key(step, wrapped_data_key),
+        Command::ReplicaUp(replica) => cluster::replica_up(step, replica),
+        Command::ReplicaRemoved(id) => cluster::replica_removed(step, *id),
+
+        Command::CreateUser { name, display_name, email, profile_pic_url } => {
+            users::create(step, name, display_name, email, profile_pic_url)
+        }
+        Command::RenameUser { id, name } => users::rename(step, *id, name),
+        Command::DeleteUser { id } => users::delete(step, *id),
+
+        Command::CreatePreAuthKey { prefix, hash, owner, reusable, ephemeral, expiration } => {
+            let kind = keys::Kind { reusable: *reusable, ephemeral: *ephemeral };
+            keys::create_pre_auth_key(step, prefix, *hash, owner, kind, *expiration)
+        }
+        Command::ExpirePreAuthKey { id } => keys::expire_pre_auth_key(step, *id),
+        Command::DeletePreAuthKey { id } => keys::delete_pre_auth_key(step, *id),
+        Command::CreateApiKey { prefix, hash, expiration } => keys::create_api_key(step, prefix, *hash, *expiration),
+        Command::ExpireApiKey { id } => keys::expire_api_key(step, *id),
+        Command::DeleteApiKey { id } => keys::delete_api_key(step, *id),
+
+        Command::RegisterWithKey { prefix, hash, registration } => register::with_key(step, prefix, hash, registration),
+        Command::StartLogin(login) => login::start(step, login),
+        Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed } => {
+            let approval =
+                login::Approval { user: *user, owner, method: *method, policy_version: *policy_version, seed: *seed };
+            login::approve(step, auth_id, approval)
+        }
+        Command::DecideLogin { auth_id, approve } => login::decide(step, auth_id, *approve),
+        Command::Logout { node_key, machine_key } => nodes::logout(step, node_key, machine_key),
+        Command::ShortenExpiry { node_key, machine_key, expiry } => {
+            nodes::shorten_expiry(step, node_key, machine_key, *expiry)
+        }
+
+        Command::SetNodeExpiry { id, expiry } => nodes::set_expiry(step, *id, *expiry),
+        Command::RenameNode { id, given_name } => nodes::rename(step, *id, given_name),
+        Command::SetTags { id, tags, policy_version } => nodes::set_tags(step, *id, tags, *policy_version),
+        Command::SetApprovedRoutes { id, routes } => routes::set_approved(step, *id, routes),
+        Command::DeleteNode { id } => nodes::delete(step, *id),
+        Command::BackfillIps { seed } => nodes::backfill_ips(step, *seed),
+
+        Command::SetPolicy { text, author, expected_version } => policy::set(step, text, author, *expected_version),
+        Command::Report(reports) => Ok(Done::Reports(session::report(step, reports))),
+        Command::CloseSessionsOf { replica, incarnation } => session::close_all_of(step, *replica, *incarnation),
+        Command::Tick => tick::tick(step),
+    }
+}
