@@ -117,9 +117,8 @@ impl News {
             for (&id, (what, node)) in &self.nodes {
                 // Who may no longer see a node has to be told too, so only what says
                 // nothing about who sees it is kept from others.
-                let concerns = what.record
-                    || id == viewer.id
-                    || node.as_deref().is_some_and(|node| policy.sees(viewer, node));
+                let concerns =
+                    what.record || id == viewer.id || node.as_deref().is_some_and(|node| policy.sees(viewer, node));
                 if concerns {
                     marks.add_node(id, *what);
                 }

@@ -35,7 +35,11 @@ impl IdSet {
 
     /// Inserts or removes.
     pub fn set(&mut self, id: u64, is_in: bool) {
-        if is_in { self.insert(id) } else { self.remove(id) };
+        if is_in {
+            self.insert(id)
+        } else {
+            self.remove(id)
+        };
     }
 
     /// Ascending.

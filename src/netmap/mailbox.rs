@@ -134,14 +134,8 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    const ONLINE: NodeChange = NodeChange {
-        online: true,
-        endpoints: false,
-        home_derp: false,
-        disco_key: false,
-        key: false,
-        record: false,
-    };
+    const ONLINE: NodeChange =
+        NodeChange { online: true, endpoints: false, home_derp: false, disco_key: false, key: false, record: false };
     const ENDPOINTS: NodeChange = NodeChange { online: false, endpoints: true, ..ONLINE };
 
     #[test]

@@ -165,7 +165,8 @@ impl Registry {
     /// Sessions that were opened, but of which `view` knows nothing. `view` is called
     /// when the sessions are known, so it is at least as new as they are.
     pub fn missing_in(&self, view: impl FnOnce() -> Arc<State>) -> Vec<SessionId> {
-        let rows = |slot: &Slot| slot.streams.iter().filter(|row| row.opened).map(|row| row.session).collect::<Vec<_>>();
+        let rows =
+            |slot: &Slot| slot.streams.iter().filter(|row| row.opened).map(|row| row.session).collect::<Vec<_>>();
         let sessions: Vec<SessionId> = lock(&self.table).slots.values().flat_map(rows).collect();
         let view = view();
         sessions.into_iter().filter(|session| !view.sessions_of(session.node).any(|open| open == *session)).collect()

@@ -50,12 +50,7 @@ impl Cache {
         if self.entries.len() > 2 * state.node_count() + SPARE {
             self.entries.retain(|id, _| state.node(*id).is_some());
         }
-        let fresh = || Entry {
-            index: state.index(),
-            shown: Shown::new(state, node),
-            peer: None,
-            patches: Vec::new(),
-        };
+        let fresh = || Entry { index: state.index(), shown: Shown::new(state, node), peer: None, patches: Vec::new() };
         let entry = self.entries.entry(node.id).or_insert_with(fresh);
         if entry.index != state.index() {
             let now = fresh();

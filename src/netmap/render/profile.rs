@@ -46,10 +46,7 @@ mod tests {
         (user.id, user.name, user.display_name) = (UserId(3), "bob".into(), String::new());
         user.profile_pic_url = "not a url".into();
         let shown = of(&user);
-        assert_eq!(
-            (&*shown.login_name, &*shown.display_name, &*shown.profile_pic_url),
-            ("bob", "bob", "")
-        );
+        assert_eq!((&*shown.login_name, &*shown.display_name, &*shown.profile_pic_url), ("bob", "bob", ""));
         user.email = "bob@example.com".into();
         user.display_name = "Bob \"B\"".into();
         user.profile_pic_url = "https://example.com/bob.png?s=96".into();
