@@ -98,14 +98,13 @@ pub type MapStream = std::pin::Pin<Box<dyn futures::Stream<Item = Bytes> + Send>
 impl Hub {
     /// Starts to follow the cluster's changes. Must be called inside of a runtime.
     pub fn start(environment: Environment) -> Self {
-        let quorum = environment.cluster.quorum();
-        Self::start_with(environment, quorum, stream::KEEP_ALIVE)
+        Self::start_with(environment, stream::KEEP_ALIVE)
     }
 
-    fn start_with(environment: Environment, quorum: watch::Receiver<bool>, keep_alive: Duration) -> Self {
+    fn start_with(environment: Environment, keep_alive: Duration) -> Self {
         let cluster = environment.cluster.clone();
         let inner = Arc::new(Inner {
-            quorum,
+            quorum: cluster.quorum(),
             keep_alive,
             policies: environment.policies.clone(),
             offline_grace: environment.offline_grace,
@@ -184,8 +183,11 @@ async fn follow<T>(inner: Arc<Inner>, mut what: watch::Receiver<T>, mark: fn(&mu
 async fn end_without_quorum(inner: Arc<Inner>) {
     let mut quorum = inner.quorum.clone();
     while quorum.wait_for(|is_there| !is_there).await.is_ok() {
-        tracing::warn!(streams = inner.registry.count(), "no quorum: all map streams of this replica end");
-        inner.end_all(End::Stopping);
+        let streams = inner.registry.count();
+        if streams > 0 {
+            tracing::warn!(streams, "no quorum: all map streams of this replica end");
+            inner.end_all(End::Stopping);
+        }
         if quorum.wait_for(|is_there| *is_there).await.is_err() {
             return;
         }

@@ -28,7 +28,6 @@ struct Tailnet {
     hub: Hub,
     derp_map: watch::Sender<Arc<DerpMap>>,
     dns: watch::Sender<Arc<DnsSettings>>,
-    quorum: watch::Sender<bool>,
 }
 
 impl Tailnet {
@@ -44,7 +43,6 @@ impl Tailnet {
     async fn on(cluster: Cluster, offline_grace: Duration, keep_alive: Duration) -> Self {
         let derp_map = watch::Sender::new(Arc::default());
         let dns = watch::Sender::new(Arc::new(DnsSettings { magic_dns: true, ..DnsSettings::default() }));
-        let quorum = watch::Sender::new(true);
         let environment = Environment {
             cluster: cluster.clone(),
             policies: Arc::default(),
@@ -56,8 +54,8 @@ impl Tailnet {
             auto_update: false,
             offline_grace,
         };
-        let hub = Hub::start_with(environment, quorum.subscribe(), keep_alive);
-        let tailnet = Self { cluster, hub, derp_map, dns, quorum };
+        let hub = Hub::start_with(environment, keep_alive);
+        let tailnet = Self { cluster, hub, derp_map, dns };
         tailnet.user("alice").await;
         tailnet
     }

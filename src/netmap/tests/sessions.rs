@@ -107,14 +107,17 @@ async fn without_a_quorum_all_streams_end_and_none_opens() {
     let tailnet = Tailnet::new(LONG).await;
     let a = tailnet.node("a").await;
     let (mut client, _) = tailnet.join(a).await;
-    tailnet.quorum.send_replace(false);
+    tailnet.cluster.set_quorum(false);
     assert!(client.try_next().await.is_none());
     let options = StreamOptions { cap_ver: CapVer(142), zstd: true, keep_alive: true, omit_peers: false };
     let refused = tailnet.hub.open(tailnet.update(a), options).await.err();
     assert!(matches!(refused, Some(WriteError::Unavailable(Unavailable::NoQuorum))), "{refused:?}");
-    tailnet.quorum.send_replace(true);
+    tailnet.cluster.set_quorum(true);
+    let before = tailnet.wait_for_sessions(a, |sessions| sessions.len() == 1).await;
     let (mut client, _) = tailnet.join(a).await;
     client.nothing_before(&tailnet).await;
+    // The session that could not be closed without a quorum goes afterwards.
+    tailnet.wait_for_sessions(a, |sessions| sessions.len() == 1 && sessions != before).await;
 }
 
 #[tokio::test]
