@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    quorumscale::cli::run(std::env::args_os(), |_config| async { Err("the server is not there yet".into()) })
+    quorumscale::cli::run(std::env::args_os(), |config| async {
+        quorumscale::server::run(config).await.map_err(Into::into)
+    })
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between an edge and the cluster.
 
 use crate::state::Refused;
+use std::path::PathBuf;
 
 /// A write did not happen, or nobody knows.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum Unavailable {
     /// No answer in time: whether it was written is not known.
     #[error("the cluster did not answer within {0} s: the change may or may not have been made; look, then try again")]
     Timeout(u64),
+    /// The change is larger than what replicas send each other; nothing was written.
+    #[error("the change is {0} bytes long, and the limit is {limit}: make it smaller", limit = super::propose::PROPOSAL_LIMIT)]
+    TooLarge(usize),
     /// This replica is stopping.
     #[error("this replica is stopping: ask another one")]
     Stopping,
@@ -38,4 +42,30 @@ pub enum MembershipError {
     /// Says what and why, and what to do.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Why this replica did not start. Each text names the file or value and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The file with the shared secret.
+    #[error(transparent)]
+    Secret(#[from] super::secret::SecretError),
+    /// The server's keys, in state or in a file to import.
+    #[error(transparent)]
+    Keys(#[from] super::keys::KeysError),
+    /// The store in the data directory.
+    #[error(transparent)]
+    Store(#[from] super::store::StoreError),
+    /// The peer port is taken, or the address is not this machine's.
+    #[error("cluster.listen_addr: cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    /// The configuration and the store, or the configuration and the peers, do not fit.
+    #[error("{0}")]
+    Config(String),
+    /// The machine gave no thread, directory or socket.
+    #[error("cannot start the cluster's part of this replica ({what}): {source}")]
+    System { what: String, source: std::io::Error },
+    /// The state machine or the log found itself wrong.
+    #[error("raft did not start: {0}; the data is in {1}")]
+    Raft(String, PathBuf),
 }

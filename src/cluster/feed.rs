@@ -37,6 +37,11 @@ impl Feed {
         self.view.load_full()
     }
 
+    /// The cluster's id; `None` before it is set up.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.view.load().server_keys().map(|keys| keys.cluster_id.clone())
+    }
+
     /// The batches from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
         self.batches.subscribe()

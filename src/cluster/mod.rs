@@ -3,25 +3,43 @@
 //! Edges know [`Cluster`] alone. openraft's types stay inside this module, off
 //! disk and off the wire.
 
+mod bootstrap;
+mod contact;
 mod errors;
 mod fatal;
 mod feed;
 mod keys;
+mod membership;
 mod memory;
 mod options;
+mod peer;
+mod propose;
+mod read;
+mod replica;
+mod report;
 mod secret;
+mod start;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 
-pub use errors::{MembershipError, Unavailable, WriteError};
+pub use errors::{MembershipError, StartError, Unavailable, WriteError};
+pub use keys::KeysError;
 pub use options::Options;
+pub use secret::SecretError;
 pub use status::{ClusterStatus, MemberStatus, PeerContact};
+pub use store::StoreError;
 
 use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
+use membership::Change;
 use memory::Memory;
+use replica::Replica;
+use start::Tuning;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{broadcast, watch};
 
 /// A handle on the replica's part of the cluster. Cloning is cheap.
@@ -32,10 +50,32 @@ pub struct Cluster {
 
 #[derive(Clone)]
 enum Inner {
+    Replica(Arc<Running>),
     Memory(Arc<Memory>),
 }
 
+/// Ends the replica with its last handle, if nobody shut it down before.
+struct Running(Arc<Replica>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 impl Cluster {
+    /// Starts this replica's part of the cluster: opens its store, joins its peers, or
+    /// begins a cluster if its store is empty and `options` says so. It returns when
+    /// the replica is in touch with its cluster, or after some seconds without that.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_tuned(options, Tuning::default()).await
+    }
+
+    async fn start_tuned(options: Options, tuning: Tuning) -> Result<Self, StartError> {
+        let replica = start::start(options, tuning).await?;
+        Ok(Self { inner: Inner::Replica(Arc::new(Running(replica))) })
+    }
+
     /// For tests of other modules: a cluster of one without disk, network or Raft,
     /// set up with `settings`. A write is applied at once, where it is made.
     pub fn in_memory(settings: Settings) -> Self {
@@ -45,6 +85,7 @@ impl Cluster {
     /// This replica's number.
     pub fn id(&self) -> ReplicaId {
         match &self.inner {
+            Inner::Replica(running) => running.0.id,
             Inner::Memory(memory) => memory.id,
         }
     }
@@ -52,6 +93,7 @@ impl Cluster {
     /// A number that is new each time this replica starts.
     pub fn incarnation(&self) -> u64 {
         match &self.inner {
+            Inner::Replica(running) => running.0.incarnation,
             Inner::Memory(memory) => memory.incarnation,
         }
     }
@@ -59,6 +101,7 @@ impl Cluster {
     /// What this replica has applied: free, and never older than what it has shown before.
     pub fn view(&self) -> Arc<State> {
         match &self.inner {
+            Inner::Replica(running) => running.0.feed.view(),
             Inner::Memory(memory) => memory.feed.view(),
         }
     }
@@ -66,6 +109,7 @@ impl Cluster {
     /// A view that holds everything that was acknowledged, by any replica, before the call.
     pub async fn linearizable(&self) -> Result<Arc<State>, Unavailable> {
         match &self.inner {
+            Inner::Replica(running) => running.0.linearizable().await,
             Inner::Memory(memory) => memory.connected().map(|()| memory.feed.view()),
         }
     }
@@ -79,6 +123,7 @@ impl Cluster {
     /// As [`Cluster::write`], for a request from outside that carries an `Idempotency-Key`.
     pub async fn write_once(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
         match &self.inner {
+            Inner::Replica(running) => running.0.write(idempotency_key, command).await,
             Inner::Memory(memory) => {
                 memory.connected().map(|()| memory.write(idempotency_key, command))?.map_err(Into::into)
             }
@@ -89,6 +134,7 @@ impl Cluster {
     /// lags has to look at the whole view again.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
         match &self.inner {
+            Inner::Replica(running) => running.0.feed.subscribe(),
             Inner::Memory(memory) => memory.feed.subscribe(),
         }
     }
@@ -96,6 +142,7 @@ impl Cluster {
     /// Whether this replica is in touch with a quorum (with about 5 s of patience).
     pub fn quorum(&self) -> watch::Receiver<bool> {
         match &self.inner {
+            Inner::Replica(running) => running.0.contact.quorum(),
             Inner::Memory(memory) => memory.quorum.subscribe(),
         }
     }
@@ -108,6 +155,7 @@ impl Cluster {
     /// [`Cluster::is_leader`], to wait for its changes.
     pub fn leadership(&self) -> watch::Receiver<bool> {
         match &self.inner {
+            Inner::Replica(running) => running.0.leads.subscribe(),
             Inner::Memory(memory) => memory.leads.subscribe(),
         }
     }
@@ -115,6 +163,7 @@ impl Cluster {
     /// While this replica leads: how alive each other member is. Empty otherwise.
     pub fn peer_contact(&self) -> Vec<PeerContact> {
         match &self.inner {
+            Inner::Replica(running) => running.0.peer_contact(),
             Inner::Memory(_) => Vec::new(),
         }
     }
@@ -122,6 +171,7 @@ impl Cluster {
     /// The server's Noise key, opened with the shared secret. `None` before bootstrap.
     pub fn noise_key(&self) -> Option<Arc<crate::tailcfg::PrivateKey>> {
         match &self.inner {
+            Inner::Replica(running) => running.0.noise_key(),
             Inner::Memory(memory) => Some(memory.keys.noise()),
         }
     }
@@ -130,6 +180,7 @@ impl Cluster {
     /// every replica for the same label and input, and unguessable.
     pub fn derive(&self, label: &str, input: &[u8]) -> [u8; 32] {
         match &self.inner {
+            Inner::Replica(running) => running.0.derive(label, input),
             Inner::Memory(memory) => memory.keys.derive(label, input),
         }
     }
@@ -137,34 +188,39 @@ impl Cluster {
     /// Every replica as this one sees it, asked just now (within a second).
     pub async fn status(&self) -> ClusterStatus {
         match &self.inner {
+            Inner::Replica(running) => running.0.status().await,
             Inner::Memory(memory) => memory.status(),
         }
     }
 
     /// Adds a replica as a learner; returns when it has caught up.
-    pub async fn add(&self, _id: ReplicaId, _address: String) -> Result<(), MembershipError> {
+    pub async fn add(&self, id: ReplicaId, address: String) -> Result<(), MembershipError> {
         match &self.inner {
+            Inner::Replica(running) => running.0.change(Change::Add(id, address)).await.map(drop),
             Inner::Memory(_) => Err(memory::no_members()),
         }
     }
 
     /// Makes a learner a voter.
-    pub async fn promote(&self, _id: ReplicaId) -> Result<(), MembershipError> {
+    pub async fn promote(&self, id: ReplicaId) -> Result<(), MembershipError> {
         match &self.inner {
+            Inner::Replica(running) => running.0.change(Change::Promote(id)).await.map(drop),
             Inner::Memory(_) => Err(memory::no_members()),
         }
     }
 
     /// Removes a replica, voter or learner. Its number is never used again.
-    pub async fn remove(&self, _id: ReplicaId) -> Result<(), MembershipError> {
+    pub async fn remove(&self, id: ReplicaId) -> Result<(), MembershipError> {
         match &self.inner {
+            Inner::Replica(running) => running.0.change(Change::Remove(id)).await.map(drop),
             Inner::Memory(_) => Err(memory::no_members()),
         }
     }
 
     /// Hands leadership to another voter; `None`: to the one that is most up to date.
-    pub async fn transfer_leader(&self, _to: Option<ReplicaId>) -> Result<ReplicaId, MembershipError> {
+    pub async fn transfer_leader(&self, to: Option<ReplicaId>) -> Result<ReplicaId, MembershipError> {
         match &self.inner {
+            Inner::Replica(running) => running.0.change(Change::Transfer(to)).await,
             Inner::Memory(_) => Err(memory::no_members()),
         }
     }
@@ -172,13 +228,15 @@ impl Cluster {
     /// Tells the cluster how many streams this replica serves, for its status.
     pub fn set_clients(&self, count: u64) {
         match &self.inner {
-            Inner::Memory(memory) => memory.clients.store(count, std::sync::atomic::Ordering::Relaxed),
+            Inner::Replica(running) => running.0.clients.store(count, Ordering::Relaxed),
+            Inner::Memory(memory) => memory.clients.store(count, Ordering::Relaxed),
         }
     }
 
     /// Stops: hands leadership over if this replica has it, then closes the store.
     pub async fn shutdown(self) {
         match self.inner {
+            Inner::Replica(running) => running.0.shutdown().await,
             Inner::Memory(_) => {}
         }
     }

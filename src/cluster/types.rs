@@ -43,3 +43,17 @@ impl fmt::Debug for Logged {
 /// What applying a log entry gave; `None` for an entry that is no command.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Answer(pub Option<Outcome>);
+
+/// A moment as Raft's metrics have it.
+pub type Moment = openraft::alias::SerdeInstantOf<TypeConfig>;
+
+/// How long ago that was.
+pub fn age(moment: Moment) -> std::time::Duration {
+    openraft::Instant::elapsed(&moment.into_inner())
+}
+
+/// The same moment as the standard library's type.
+pub fn instant(moment: Moment) -> std::time::Instant {
+    let now = std::time::Instant::now();
+    now.checked_sub(age(moment)).unwrap_or(now)
+}

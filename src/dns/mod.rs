@@ -1,6 +1,6 @@
 //! The DNS configuration that clients get (protocol section 6.6).
 //!
-//! [`config`] makes it, [`watch_extra_records`] follows the file with records
+//! [`config()`] makes it, [`watch_extra_records`] follows the file with records
 //! that clients answer by themselves.
 
 mod config;

@@ -15,14 +15,13 @@ mod snapshot;
 mod tests;
 
 pub use machine::Machine;
-pub use snapshot::{Incoming, SnapshotFile};
+pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::feed::Feed;
 use crate::state::ReplicaId;
 use disk::Disk;
 use flusher::Flusher;
 use log::Log;
-use snapshot::Snapshots;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -38,14 +38,10 @@ impl Tailnet {
     }
 
     async fn with_keep_alive(offline_grace: Duration, keep_alive: Duration) -> Self {
-        let cluster = Cluster::in_memory(Settings {
-            prefix_v4: Some("100.64.0.0/10".parse().unwrap()),
-            prefix_v6: Some("fd7a:115c:a1e0::/48".parse().unwrap()),
-            allocation: Allocation::Sequential,
-            base_domain: "example.net".into(),
-            node_expiry: Duration::ZERO,
-            ephemeral_timeout: Duration::from_secs(120),
-        });
+        Self::on(cluster(), offline_grace, keep_alive).await
+    }
+
+    async fn on(cluster: Cluster, offline_grace: Duration, keep_alive: Duration) -> Self {
         let derp_map = watch::Sender::new(Arc::default());
         let dns = watch::Sender::new(Arc::new(DnsSettings { magic_dns: true, ..DnsSettings::default() }));
         let quorum = watch::Sender::new(true);
@@ -185,6 +181,18 @@ impl Client {
         let message = self.next().await;
         assert_eq!(keys(&message), ["DERPMap"], "{message}");
     }
+}
+
+/// A cluster that is set up.
+fn cluster() -> Cluster {
+    Cluster::in_memory(Settings {
+        prefix_v4: Some("100.64.0.0/10".parse().unwrap()),
+        prefix_v6: Some("fd7a:115c:a1e0::/48".parse().unwrap()),
+        allocation: Allocation::Sequential,
+        base_domain: "example.net".into(),
+        node_expiry: Duration::ZERO,
+        ephemeral_timeout: Duration::from_secs(120),
+    })
 }
 
 /// A message's JSON.

@@ -106,3 +106,26 @@ async fn a_stream_without_news_is_kept_alive_if_its_client_wants_that() {
     other.next().await;
     other.nothing_before(&tailnet).await;
 }
+
+#[tokio::test]
+async fn a_policy_that_opens_brings_all_peers_into_sight_with_its_rules() {
+    let cluster = cluster();
+    let set = |text: &str| Command::SetPolicy { text: text.into(), author: "test".into(), expected_version: None };
+    // Written by a newer release, as far as this one can tell: nobody sees anybody.
+    cluster.write(set("unreadable")).await.unwrap();
+    let tailnet = Tailnet::on(cluster, LONG, LONG).await;
+    let (a, b) = (tailnet.node("a").await, tailnet.node("b").await);
+    let (mut client, first) = tailnet.join(a).await;
+    assert!(first.get("Peers").is_none());
+    assert_eq!(first["PacketFilters"]["base"], json!([]));
+    assert_eq!(first["UserProfiles"].as_array().unwrap().len(), 1);
+    tailnet.rename(b, "hidden").await;
+    tailnet.hub.update(NodeUpdate { endpoints: Some(vec![endpoint(1)]), ..tailnet.update(b) }).await.unwrap();
+    client.nothing_before(&tailnet).await;
+
+    tailnet.write(set("{}")).await;
+    let message = client.next().await;
+    assert_eq!(keys(&message), ["DNSConfig", "PacketFilters", "PeersChanged"]);
+    assert_eq!(message["PeersChanged"][0]["Name"], "hidden.example.net.");
+    client.nothing_before(&tailnet).await;
+}

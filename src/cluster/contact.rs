@@ -1,0 +1,124 @@
+//! Whether this replica is in touch with a quorum.
+
+use super::peer::Purpose;
+use super::replica::Replica;
+use super::wire;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// For how long a replica that hears nothing counts as in touch: an election, or a
+/// restart of the leader, takes less.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a follower asks its leader; a leader knows by itself.
+const PULSE: Duration = Duration::from_millis(500);
+/// How long the leader may take to answer.
+const PULSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a quorum was last heard of.
+pub struct Contact {
+    heard: Mutex<Instant>,
+    quorum: watch::Sender<bool>,
+}
+
+impl Contact {
+    /// Not in touch yet, and not given up either.
+    pub fn new() -> Self {
+        Self { heard: Mutex::new(Instant::now()), quorum: watch::Sender::new(false) }
+    }
+
+    pub fn quorum(&self) -> watch::Receiver<bool> {
+        self.quorum.subscribe()
+    }
+
+    pub fn has_quorum(&self) -> bool {
+        *self.quorum.borrow()
+    }
+
+    /// Whether nothing was heard of a quorum for the whole patience.
+    pub fn is_lost(&self) -> bool {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= PATIENCE
+    }
+
+    fn hear(&self, at: Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = (*heard).max(at);
+        let in_touch = heard.elapsed() < PATIENCE;
+        drop(heard);
+        if in_touch {
+            self.set(true);
+        }
+    }
+
+    fn set(&self, quorum: bool) {
+        let changed = self.quorum.send_if_modified(|before| std::mem::replace(before, quorum) != quorum);
+        match (changed, quorum) {
+            (true, true) => tracing::info!("in touch with a quorum"),
+            (true, false) => tracing::warn!("no quorum: nothing has been heard of one for {PATIENCE:?}"),
+            (false, _) => {}
+        }
+    }
+}
+
+impl Replica {
+    /// Keeps [`Contact`] up to date. Until what this replica had on disk when it
+    /// started is known to be committed, and applied, it does not count as in touch:
+    /// after a power failure it could show less than before.
+    pub async fn keep_contact(self: Arc<Self>) {
+        tokio::select! {
+            () = self.stopping.cancelled() => return,
+            () = self.recovered() => {}
+        }
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                at = self.pulse() => at.into_iter().for_each(|at| self.contact.hear(at)),
+            }
+            if self.contact.is_lost() {
+                self.contact.set(false);
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(PULSE) => {}
+            }
+        }
+    }
+
+    /// Returns when this replica has applied all that it may have applied before it started.
+    pub async fn recovered(&self) {
+        let mut metrics = self.raft.metrics();
+        let at_start = metrics.borrow_watched().last_log_index;
+        loop {
+            let now = metrics.borrow_watched().clone();
+            // What was cut off since was not committed, and is not waited for.
+            let tail = at_start.min(now.last_log_index);
+            let committed = now.cluster_committed.map(|id| id.index);
+            let applied = now.last_applied.map(|id| id.index);
+            if committed.is_some() && committed >= tail && applied >= tail {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// When a quorum last answered the leader, if the leader says so now.
+    async fn pulse(&self) -> Option<Instant> {
+        let metrics = self.metrics();
+        if metrics.state == ServerState::Leader {
+            return metrics.last_quorum_acked.map(super::types::instant);
+        }
+        let leader = crate::state::ReplicaId(metrics.current_leader?);
+        let address = self.address(leader)?;
+        let asked = Instant::now();
+        let mut client = self.links.client(leader, &address, Purpose::Calls);
+        let call = client.status(wire::StatusRequest {});
+        let answer = tokio::time::timeout(PULSE_PATIENCE, call).await.ok()?.ok()?.into_inner();
+        let age = Duration::from_millis(answer.quorum_age_ms?);
+        asked.checked_sub(age)
+    }
+}

@@ -1,0 +1,85 @@
+//! Who a call is from and for, in its metadata.
+
+use super::listen::PeerInfo;
+use super::tls;
+use crate::cluster::feed::Feed;
+use crate::state::ReplicaId;
+use std::sync::Arc;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::{Request, Status};
+
+const SOURCE: &str = "quorumscale-source";
+const TARGET: &str = "quorumscale-target";
+const CLUSTER: &str = "quorumscale-cluster";
+
+/// Puts the identity into every call to one replica.
+#[derive(Clone)]
+pub struct Sender {
+    pub own: ReplicaId,
+    pub target: ReplicaId,
+    pub feed: Arc<Feed>,
+}
+
+impl tonic::service::Interceptor for Sender {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(SOURCE, MetadataValue::from(self.own.0));
+        metadata.insert(TARGET, MetadataValue::from(self.target.0));
+        if let Some(cluster) = self.feed.cluster_id() {
+            let value: MetadataValue<Ascii> =
+                cluster.parse().map_err(|_| Status::internal("the cluster's id is malformed"))?;
+            metadata.insert(CLUSTER, value);
+        }
+        Ok(request)
+    }
+}
+
+/// Checks the identity in every call that comes in.
+#[derive(Clone)]
+pub struct Checker {
+    pub own: ReplicaId,
+    pub feed: Arc<Feed>,
+}
+
+impl tonic::service::Interceptor for Checker {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let source = self.check(request.metadata(), request.extensions().get::<PeerInfo>())?;
+        request.extensions_mut().insert(Caller(source));
+        Ok(request)
+    }
+}
+
+/// The replica that makes a call, as its certificate proves.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller(pub ReplicaId);
+
+impl Checker {
+    fn check(&self, metadata: &MetadataMap, peer: Option<&PeerInfo>) -> Result<ReplicaId, Status> {
+        let source = number(metadata, SOURCE)?;
+        let target = number(metadata, TARGET)?;
+        let peer = peer.ok_or_else(|| Status::internal("a connection without a certificate"))?;
+        if !tls::is_of(&peer.certificate, source) {
+            return Err(Status::permission_denied(format!("the certificate is not replica {source}'s")));
+        }
+        if target != self.own {
+            let own = self.own;
+            return Err(Status::failed_precondition(format!(
+                "this is replica {own}, not {target}: correct the address"
+            )));
+        }
+        let theirs = metadata.get(CLUSTER).and_then(|v| v.to_str().ok());
+        match (self.feed.cluster_id(), theirs) {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(Status::failed_precondition(format!(
+                "replica {} belongs to cluster {ours}, replica {source} to cluster {theirs}: correct the address, or \
+                 remove one's data directory",
+                self.own
+            ))),
+            _ => Ok(source),
+        }
+    }
+}
+
+fn number(metadata: &MetadataMap, key: &str) -> Result<ReplicaId, Status> {
+    let value = metadata.get(key).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    value.ok_or_else(|| Status::invalid_argument(format!("the metadata {key} is missing or no number")))
+}

@@ -1,0 +1,24 @@
+//! Replicas talking to each other: gRPC over mutual TLS.
+//!
+//! [`tls`] proves that both ends have the cluster's secret, and which replica each
+//! is; [`identity`] says in every call who it is from and who and which cluster it
+//! is for, so that an address that changed hands is noticed. [`links`] keeps the
+//! connections, [`network`] is what Raft sends with, [`listen`] and [`server`] are
+//! the other end.
+
+mod identity;
+mod links;
+mod listen;
+mod network;
+mod server;
+mod tls;
+
+pub use identity::Checker;
+pub use links::{Links, Problem, Purpose, never_sent};
+pub use listen::Listener;
+pub use network::Network;
+pub use server::Server;
+pub use tls::PeerTls;
+
+/// The longest message: an append of the longest log entry, and room around it.
+const MESSAGE_LIMIT: usize = 80 << 20;

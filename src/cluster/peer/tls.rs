@@ -1,0 +1,195 @@
+//! Mutual TLS from the shared secret.
+//!
+//! The key of the cluster's certificate authority is derived from the secret, so
+//! that every replica can issue its own certificate when it starts, and checks the
+//! others' against the same authority. Nothing is stored, nothing expires.
+
+use crate::cluster::secret::Secret;
+use crate::state::ReplicaId;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ED25519,
+};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::sync::Arc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use zeroize::Zeroizing;
+
+/// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+const ED25519_PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// HTTP/2, the only protocol here.
+const ALPN: &[u8] = b"h2";
+
+/// Both ends' configuration for one replica.
+#[derive(Clone)]
+pub struct PeerTls {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+impl PeerTls {
+    /// Issues this replica's certificate.
+    pub fn new(secret: &Secret, id: ReplicaId) -> Result<Self, TlsError> {
+        let (authority, issuer) = authority(secret)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone())?;
+        let roots = Arc::new(roots);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+
+        let (certificate, key) = issue(&issuer, id)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.clone()], key.clone_key())?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        // A resumed session would skip the check of the certificate.
+        server.send_tls13_tickets = 0;
+
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
+    }
+
+    /// For connections that come in.
+    pub fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
+    }
+
+    /// For connections to others.
+    pub fn connector(&self) -> &TlsConnector {
+        &self.connector
+    }
+}
+
+/// The certificates could not be made: never with a whole secret.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("cannot make the certificate for peers: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("cannot set up TLS for peers: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot set up TLS for peers: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The name in a replica's certificate.
+pub fn name(id: ReplicaId) -> String {
+    format!("replica-{id}.quorumscale.internal")
+}
+
+/// The name that a client expects of the replica that it dials.
+pub fn server_name(id: ReplicaId) -> ServerName<'static> {
+    ServerName::try_from(name(id)).expect("the name of a replica is a DNS name")
+}
+
+/// Whether a certificate, which was verified, is that replica's.
+pub fn is_of(certificate: &CertificateDer<'_>, id: ReplicaId) -> bool {
+    ParsedCertificate::try_from(certificate).is_ok_and(|cert| verify_server_name(&cert, &server_name(id)).is_ok())
+}
+
+fn authority(secret: &Secret) -> Result<(CertificateDer<'static>, Issuer<'static, KeyPair>), TlsError> {
+    let seed = secret.authority_seed();
+    let pkcs8 = Zeroizing::new([&ED25519_PKCS8[..], &seed[..]].concat());
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()), &PKCS_ED25519)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name("Quorumscale cluster");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = params.self_signed(&key)?.der().clone();
+    Ok((certificate, Issuer::new(params, key)))
+}
+
+fn issue(
+    issuer: &Issuer<'static, KeyPair>,
+    id: ReplicaId,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsError> {
+    let key = KeyPair::generate_for(&PKCS_ED25519)?;
+    let mut params = CertificateParams::new(vec![name(id)])?;
+    params.distinguished_name = common_name(&name(id));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer)?.der().clone();
+    Ok((certificate, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
+}
+
+fn common_name(text: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, text);
+    name
+}
+
+/// Whether a handshake failed because the two ends have different secrets.
+pub fn is_other_secret(error: &std::io::Error) -> bool {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => true,
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::DecryptError
+                | AlertDescription::CertificateUnknown
+        ),
+        _ => false,
+    }
+}
+
+/// Whether a handshake failed because the other end is another replica.
+pub fn is_other_replica(error: &std::io::Error) -> bool {
+    use rustls::{CertificateError, Error};
+    matches!(
+        error.get_ref().and_then(|e| e.downcast_ref::<Error>()),
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    async fn handshake(server: &PeerTls, client: &PeerTls, name: ReplicaId) -> (io::Result<bool>, io::Result<()>) {
+        let (near, far) = tokio::io::duplex(16 << 10);
+        let accept = async {
+            let mut stream = server.acceptor().accept(far).await?;
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
+            tokio::io::AsyncWriteExt::flush(&mut stream).await?;
+            Ok(certificate.is_some_and(|c| is_of(&c, ReplicaId(1)) && !is_of(&c, ReplicaId(2))))
+        };
+        let connect = async { client.connector().connect(server_name(name), near).await.map(drop) };
+        tokio::join!(accept, connect)
+    }
+
+    #[tokio::test]
+    async fn replicas_with_one_secret_know_each_other_by_number() {
+        let secret = Secret::random_for_tests();
+        let (one, two) = (PeerTls::new(&secret, ReplicaId(1)).unwrap(), PeerTls::new(&secret, ReplicaId(2)).unwrap());
+        let (accepted, connected) = handshake(&two, &one, ReplicaId(2)).await;
+        assert!(connected.is_ok());
+        assert!(accepted.unwrap(), "the server sees replica 1's certificate");
+
+        let (_, connected) = handshake(&two, &one, ReplicaId(3)).await;
+        assert!(is_other_replica(&connected.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn another_secret_is_told_apart_from_other_failures() {
+        let one = PeerTls::new(&Secret::random_for_tests(), ReplicaId(1)).unwrap();
+        let two = PeerTls::new(&Secret::random_for_tests(), ReplicaId(2)).unwrap();
+        let (accepted, connected) = handshake(&two, &one, ReplicaId(2)).await;
+        assert!(is_other_secret(&connected.unwrap_err()));
+        assert!(is_other_secret(&accepted.unwrap_err()));
+    }
+}

@@ -1,0 +1,279 @@
+//! Writes: through the log, wherever the leader is, at most once.
+
+use super::contact;
+use super::peer::{Purpose, never_sent};
+use super::replica::{Replica, Stopped};
+use super::types::Logged;
+use super::wire;
+use super::{Unavailable, WriteError};
+use crate::state::{COMMAND_FORMAT, Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
+use openraft::errors::{ClientWriteError, RaftError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Writes that are under way at one time on one replica; more wait. It bounds the
+/// outcomes that state has to remember for this replica.
+pub const IN_FLIGHT: usize = 4096;
+/// How long a write is tried before its caller is told that nobody knows.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one attempt may take before the next: its leader may be gone.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+/// What an answer may need on its way, on top.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// The longest proposal: one that peers could not be sent would stop replication for good.
+pub const PROPOSAL_LIMIT: usize = 32 << 20;
+
+/// What became of one attempt.
+pub enum Attempt {
+    Answer {
+        index: u64,
+        outcome: Outcome,
+    },
+    /// Nothing was written: another one leads, or none.
+    NotLeader(Option<ReplicaId>),
+    /// It may have been written, or may yet be: only the same request may be tried again.
+    InDoubt,
+}
+
+impl Replica {
+    /// Makes a change. It is carried on when the caller goes away.
+    pub async fn write(self: &Arc<Self>, key: Option<String>, command: Command) -> Result<Done, WriteError> {
+        let replica = self.clone();
+        let task = async move {
+            tokio::select! {
+                () = replica.stopping.cancelled() => Err(Unavailable::Stopping.into()),
+                done = replica.write_now(key, command) => done,
+            }
+        };
+        if self.stopping.is_cancelled() {
+            return Err(Unavailable::Stopping.into());
+        }
+        self.handle.spawn(task).await.unwrap_or_else(|_| Err(Unavailable::Stopping.into()))
+    }
+
+    async fn write_now(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
+        let deadline = Instant::now() + WRITE_PATIENCE;
+        let permit = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            let lost = self.contact.is_lost();
+            return Err(if lost { Unavailable::NoQuorum } else { timed_out() }.into());
+        };
+        let request = self.requests.begin();
+        // The leader sets time and deadline.
+        let (time, format) = (Time::default(), COMMAND_FORMAT);
+        let proposal = Proposal { format, request: request.id, deadline: time, time, idempotency_key, command };
+        let bytes = encode(&proposal);
+        if bytes.len() > PROPOSAL_LIMIT {
+            return Err(Unavailable::TooLarge(bytes.len()).into());
+        }
+        self.settle(&proposal, &bytes, deadline).await
+    }
+
+    /// Tries until there is an answer, or no hope.
+    async fn settle(&self, proposal: &Proposal, bytes: &[u8], deadline: Instant) -> Result<Done, WriteError> {
+        let mut in_doubt = false;
+        let mut hint = None;
+        let mut backoff = Backoff::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(if in_doubt { timed_out() } else { Unavailable::NoQuorum }.into());
+            }
+            let attempt = match hint.take().or_else(|| self.leader()) {
+                None => Attempt::NotLeader(None),
+                Some(leader) if leader == self.id => {
+                    self.propose_here(proposal.clone(), left).await.map_err(|Stopped| Unavailable::Stopping)?
+                }
+                Some(leader) => self.forward(leader, bytes, left).await,
+            };
+            match attempt {
+                Attempt::Answer { index, outcome } => {
+                    self.applied_here(index, deadline).await.map_err(|()| timed_out())?;
+                    return Ok(outcome?);
+                }
+                Attempt::NotLeader(other) => hint = other.filter(|other| *other != self.id),
+                Attempt::InDoubt => in_doubt = true,
+            }
+            if !in_doubt && self.contact.is_lost() {
+                return Err(Unavailable::NoQuorum.into());
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// One attempt, if this replica leads. `patience` is what the request has left.
+    pub async fn propose_here(&self, mut proposal: Proposal, patience: Duration) -> Result<Attempt, Stopped> {
+        proposal.time = self.stamp();
+        proposal.deadline = proposal.time + patience;
+        let write = self.raft.client_write(Logged(encode(&proposal).into()));
+        let error = match tokio::time::timeout(patience.min(ATTEMPT_PATIENCE), write).await {
+            Err(_) => return Ok(Attempt::InDoubt),
+            Ok(Ok(response)) => {
+                let index = response.log_id.index;
+                let outcome = response.data.0.expect("a command's entry has a command's answer");
+                return Ok(Attempt::Answer { index, outcome });
+            }
+            Ok(Err(error)) => error,
+        };
+        match error {
+            RaftError::Fatal(_) => Err(Stopped),
+            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+                Ok(Attempt::NotLeader(to.leader_id.map(ReplicaId).filter(|leader| *leader != self.id)))
+            }
+            // It was in our log and was cut off; it may be in another's.
+            RaftError::APIError(_) => Ok(Attempt::InDoubt),
+        }
+    }
+
+    /// One attempt at the leader.
+    async fn forward(&self, leader: ReplicaId, proposal: &[u8], left: Duration) -> Attempt {
+        let Some(address) = self.address(leader) else { return Attempt::NotLeader(None) };
+        let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let request = wire::ForwardRequest { proposal: proposal.to_vec(), patience_ms };
+        let mut client = self.links.client(leader, &address, Purpose::Calls);
+        let call = client.forward(request);
+        match tokio::time::timeout(left.min(ATTEMPT_PATIENCE) + ON_THE_WAY, call).await {
+            Ok(Ok(response)) => response.into_inner().try_into().unwrap_or_else(|error| {
+                tracing::error!("malformed answer of replica {leader}: {error}");
+                Attempt::InDoubt
+            }),
+            Ok(Err(status)) if never_sent(&status) || was_turned_away(&status) => {
+                tracing::debug!("replica {leader} did not take a command: {}", status.message());
+                Attempt::NotLeader(None)
+            }
+            Ok(Err(_)) | Err(_) => Attempt::InDoubt,
+        }
+    }
+
+    /// Waits until this replica has applied the log up to `index`.
+    pub async fn applied_here(&self, index: u64, deadline: Instant) -> Result<(), ()> {
+        let mut applied = self.feed.applied();
+        let wait = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout_at(deadline, wait).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+}
+
+/// Whether the other end refused a call before it did anything.
+fn was_turned_away(status: &tonic::Status) -> bool {
+    use tonic::Code::{FailedPrecondition, InvalidArgument, PermissionDenied};
+    matches!(status.code(), FailedPrecondition | InvalidArgument | PermissionDenied)
+}
+
+fn timed_out() -> Unavailable {
+    Unavailable::Timeout(WRITE_PATIENCE.as_secs())
+}
+
+fn encode(proposal: &Proposal) -> Vec<u8> {
+    serde_json::to_vec(proposal).expect("a proposal has only what JSON can express")
+}
+
+impl From<Attempt> for wire::ForwardResponse {
+    fn from(attempt: Attempt) -> Self {
+        use wire::forward_response::{Answer, InDoubt, Result};
+        let result = match attempt {
+            Attempt::Answer { index, outcome } => {
+                let outcome = serde_json::to_vec(&outcome).expect("an outcome has only what JSON can express");
+                Result::Answer(Answer { index, outcome })
+            }
+            Attempt::NotLeader(leader) => Result::NotLeader(wire::NotLeader::new(leader)),
+            Attempt::InDoubt => Result::InDoubt(InDoubt {}),
+        };
+        Self { result: Some(result) }
+    }
+}
+
+impl TryFrom<wire::ForwardResponse> for Attempt {
+    type Error = serde_json::Error;
+    fn try_from(response: wire::ForwardResponse) -> Result<Self, serde_json::Error> {
+        use wire::forward_response::Result;
+        Ok(match response.result {
+            Some(Result::Answer(answer)) => {
+                Attempt::Answer { index: answer.index, outcome: serde_json::from_slice(&answer.outcome)? }
+            }
+            Some(Result::NotLeader(other)) => Attempt::NotLeader(other.hint()),
+            Some(Result::InDoubt(_)) | None => Attempt::InDoubt,
+        })
+    }
+}
+
+/// The names of this process's requests, and which of them have their answer.
+pub struct Requests {
+    incarnation: u64,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    last: u64,
+    sequences: BTreeSet<u64>,
+}
+
+/// A request under way; dropped when its caller has the answer.
+pub struct Request<'a> {
+    pub id: RequestId,
+    requests: &'a Requests,
+}
+
+impl Requests {
+    pub fn new(incarnation: u64) -> Self {
+        Self { incarnation, open: Mutex::new(Open { last: 0, sequences: BTreeSet::new() }) }
+    }
+
+    /// Names a new request. Everything before the oldest one under way is acknowledged.
+    pub fn begin(&self) -> Request<'_> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.last += 1;
+        let sequence = open.last;
+        open.sequences.insert(sequence);
+        let acknowledged = open.sequences.first().map_or(0, |first| first - 1);
+        Request { id: RequestId { incarnation: self.incarnation, sequence, acknowledged }, requests: self }
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        let mut open = self.requests.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.sequences.remove(&self.id.sequence);
+    }
+}
+
+/// Growing pauses between attempts, of random length, so that many who wait for a
+/// new leader do not come back at one moment.
+pub struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_millis(200);
+
+    pub fn new() -> Self {
+        const { assert!(Self::LONGEST.as_millis() * 10 < contact::PATIENCE.as_millis()) };
+        Self(Self::FIRST)
+    }
+
+    pub async fn pause(&mut self) {
+        tokio::time::sleep(self.0.mul_f64(rand::random_range(0.5..1.0))).await;
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_acknowledged_when_all_before_it_have_their_answers() {
+        let requests = Requests::new(7);
+        let first = requests.begin();
+        let second = requests.begin();
+        assert_eq!((first.id.sequence, first.id.acknowledged), (1, 0));
+        drop(second);
+        assert_eq!(requests.begin().id.acknowledged, 0, "the first has no answer yet");
+        drop(first);
+        let fourth = requests.begin();
+        assert_eq!((fourth.id.sequence, fourth.id.acknowledged), (4, 3));
+    }
+}

@@ -1,0 +1,172 @@
+//! What this replica says of itself, and what it sees of all.
+
+use super::membership::members;
+use super::peer::Purpose;
+use super::replica::Replica;
+use super::wire;
+use super::{ClusterStatus, MemberStatus};
+use crate::state::ReplicaId;
+use futures::future::join_all;
+use openraft::ServerState;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long each member may take to answer.
+const ASK_PATIENCE: Duration = Duration::from_secs(1);
+/// Log entries that a healthy member may be behind.
+const HEALTHY_LAG: u64 = 1000;
+
+/// A member's answer, or why there is none.
+type Answer = Result<wire::StatusResponse, String>;
+
+impl Replica {
+    /// How this replica is.
+    pub async fn own_status(&self, caller: ReplicaId) -> wire::StatusResponse {
+        let metrics = self.metrics();
+        let view = self.feed.view();
+        let role = match metrics.state {
+            ServerState::Leader => "leader",
+            ServerState::Candidate => "candidate",
+            ServerState::Follower => "follower",
+            ServerState::Learner | ServerState::Shutdown => "learner",
+        };
+        let quorum_age = metrics.last_quorum_acked.filter(|_| metrics.state == ServerState::Leader);
+        let quorum_age = quorum_age.map(|at| super::types::age(at).as_millis());
+        let peers = self.options.peers.iter();
+        wire::StatusResponse {
+            id: self.id.0,
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster_id: self.feed.cluster_id().unwrap_or_default(),
+            role: role.into(),
+            term: metrics.current_term,
+            leader: metrics.current_leader.unwrap_or(0),
+            applied: metrics.last_applied.map(|id| id.index),
+            committed: metrics.local_committed.map(|id| id.index),
+            clients: self.clients.load(Ordering::Relaxed),
+            initialized: self.raft.is_initialized().await.unwrap_or(true),
+            knows_caller: view.replica(caller).is_some() || self.feed.removed().contains(&caller),
+            quorum_age_ms: quorum_age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
+            membership: Some(metrics.membership_config.membership().into()),
+            configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
+        }
+    }
+
+    /// Every replica, asked just now. On the runtime of the connections.
+    pub async fn status(self: &Arc<Self>) -> ClusterStatus {
+        let replica = self.clone();
+        let task = self.handle.spawn(async move { replica.ask_all().await });
+        match task.await {
+            Ok(answers) => self.summarize(&answers),
+            // This replica is stopping, and knows only that.
+            Err(_) => self.summarize(&BTreeMap::new()),
+        }
+    }
+
+    async fn ask_all(&self) -> BTreeMap<ReplicaId, Answer> {
+        let members = members(self.metrics().membership_config.membership());
+        let answers = members.into_iter().map(async |(id, (address, _))| (id, self.ask_member(id, &address).await));
+        join_all(answers).await.into_iter().collect()
+    }
+
+    async fn ask_member(&self, id: ReplicaId, address: &str) -> Answer {
+        if id == self.id {
+            return Ok(self.own_status(id).await);
+        }
+        let mut client = self.links.client(id, address, Purpose::Calls);
+        let call = client.status(wire::StatusRequest {});
+        match tokio::time::timeout(ASK_PATIENCE, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => {
+                let explained = self.links.explain(id, address);
+                Err(explained.unwrap_or_else(|| format!("replica {id} at {address}: {}", status.message())))
+            }
+            Err(_) => {
+                let explained = self.links.explain(id, address);
+                Err(explained.unwrap_or_else(|| format!("replica {id} at {address} does not answer")))
+            }
+        }
+    }
+
+    fn summarize(&self, answers: &BTreeMap<ReplicaId, Answer>) -> ClusterStatus {
+        let metrics = self.metrics();
+        let has_quorum = self.contact.has_quorum();
+        let leader = metrics.current_leader.filter(|_| has_quorum);
+        let members = members(metrics.membership_config.membership());
+        let committed = answers.values().flatten().filter_map(|answer| answer.committed).max();
+        let mut list = Vec::new();
+        let (mut voters, mut healthy_voters) = (0, 0);
+        for (id, (address, voter)) in &members {
+            let member = describe(*id, address, *voter, leader, committed, answers.get(id));
+            voters += usize::from(*voter);
+            healthy_voters += usize::from(*voter && member.healthy);
+            list.push(member);
+        }
+        let spare = healthy_voters.checked_sub(voters / 2 + 1).filter(|_| has_quorum);
+        ClusterStatus {
+            cluster_id: self.feed.cluster_id().unwrap_or_default(),
+            answered_by: self.id.0,
+            leader,
+            has_quorum,
+            failures_tolerated: spare.unwrap_or(0),
+            warnings: self.warnings(&list, answers, members.contains_key(&self.id)),
+            members: list,
+        }
+    }
+
+    fn warnings(
+        &self,
+        members: &[MemberStatus],
+        answers: &BTreeMap<ReplicaId, Answer>,
+        is_member: bool,
+    ) -> Vec<String> {
+        let mut warnings: Vec<String> = answers.values().filter_map(|answer| answer.as_ref().err()).cloned().collect();
+        if members.is_empty() {
+            warnings.push(format!("replica {} is in no cluster yet", self.id));
+        } else if !is_member {
+            warnings.push(format!("replica {} is no member of the cluster (any more)", self.id));
+        }
+        let mut versions: Vec<&str> = members.iter().map(|m| &*m.version).filter(|v| !v.is_empty()).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        if versions.len() > 1 {
+            warnings.push(format!("the replicas run different releases: {}", versions.join(", ")));
+        }
+        for replica in self.feed.view().replicas() {
+            warnings.extend(replica.config_differs.iter().map(|d| format!("replica {}: {d}", replica.id)));
+        }
+        warnings
+    }
+}
+
+fn describe(
+    id: ReplicaId,
+    address: &str,
+    voter: bool,
+    leader: Option<u64>,
+    committed: Option<u64>,
+    answer: Option<&Answer>,
+) -> MemberStatus {
+    let answer = answer.and_then(|answer| answer.as_ref().ok());
+    let applied = answer.and_then(|answer| answer.applied);
+    let lag = applied.zip(committed).map(|(applied, committed)| committed.saturating_sub(applied));
+    let role = match (leader == Some(id.0), voter) {
+        (true, _) => "leader",
+        (false, true) => "follower",
+        (false, false) => "learner",
+    };
+    // Without a quorum nobody keeps up with anything.
+    let follows = answer.is_some_and(|answer| leader.is_none_or(|leader| answer.leader == leader));
+    MemberStatus {
+        id: id.0,
+        address: address.to_owned(),
+        role: role.into(),
+        term: answer.map(|answer| answer.term),
+        applied,
+        lag,
+        clients: answer.map(|answer| answer.clients),
+        version: answer.map(|answer| answer.version.clone()).unwrap_or_default(),
+        healthy: follows && lag.is_some_and(|lag| lag <= HEALTHY_LAG),
+    }
+}
