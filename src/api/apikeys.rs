@@ -5,7 +5,7 @@ use super::problem::{ApiError, unexpected};
 use super::request::{Once, Params, Reading, id};
 use super::secret::NewKey;
 use super::{Options, render, types};
-use crate::state::{ApiKeyId, Command, Done, Refused, Time};
+use crate::state::{ApiKeyId, Command, Done, Refused};
 use axum::extract::{Path, State};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -70,12 +70,14 @@ async fn create(
 ) -> Result<Json<CreatedAnswer>, ApiError> {
     const ACTION: &str = "creating api key";
     let key = NewKey::make(&options.cluster, KEY_START, "apikey", &once);
-    let expiration = body.expiration.map_or_else(|| Time::now() + DEFAULT_LIFETIME, Time::from_jiff);
+    let view = options.cluster.linearizable().await?;
+    let existing = view.api_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
+    let expiration = key.expiration(body.expiration, existing, DEFAULT_LIFETIME);
     let command = Command::CreateApiKey { prefix: key.prefix.clone(), hash: key.hash(), expiration: Some(expiration) };
     match options.cluster.write_once(once.0, command).await {
         Ok(Done::ApiKey(created)) => Ok(Json(CreatedAnswer { api_key: key.reveal(&created.prefix)? })),
         Ok(other) => Err(unexpected(ACTION, &other)),
-        Err(error) => Err(ApiError::write(ACTION, error)),
+        Err(error) => Err(key.failed(ACTION, error)),
     }
 }
 

@@ -9,7 +9,8 @@
 //!   replica has, which also works without a quorum.
 //! - **Writes** may carry an `Idempotency-Key` (1 to 128 visible ASCII
 //!   characters): a repetition within a day, through any replica, changes
-//!   nothing and gets the first one's answer, a created key's text included.
+//!   nothing and gets the first one's answer, a created key's text included. (What
+//!   names a key by its prefix finds nothing once the key is deleted.)
 //! - **Errors** are RFC 9457 problems ([`types::Problem`]), with `code` and
 //!   `message` beside for clients of Headscale 0.29. Without a quorum: 503 and
 //!   `Retry-After`.
@@ -55,6 +56,9 @@ use problem::ApiError;
 use request::Author;
 use std::sync::Arc;
 
+/// Where all operations are; a later version of the API gets another one.
+const ROOT: &str = "/api/v1";
+
 /// What the API works on.
 #[derive(Clone)]
 pub struct Options {
@@ -77,7 +81,7 @@ pub enum PolicyMode {
 
 /// The API without authentication: for the unix socket.
 pub fn router(options: Options) -> Router {
-    Router::new().nest("/api/v1", operations(options).layer(axum::Extension(Author("socket".into()))))
+    Router::new().nest(ROOT, operations(options).layer(axum::Extension(Author("socket".into()))))
 }
 
 /// The API for the network: every operation wants `Authorization: Bearer
@@ -85,7 +89,7 @@ pub fn router(options: Options) -> Router {
 pub fn authenticated(options: Options) -> Router {
     let gate = auth::Gate::new(options.cluster.clone());
     let guarded = operations(options).layer(axum::middleware::from_fn_with_state(gate, auth::require_key));
-    Router::new().nest("/api/v1", guarded)
+    Router::new().nest(ROOT, guarded)
 }
 
 fn operations(options: Options) -> Router {
@@ -99,10 +103,10 @@ fn operations(options: Options) -> Router {
         .merge(health::routes())
         .merge(cluster::routes())
         .fallback(async |method: Method, uri: Uri| {
-            ApiError::new(StatusCode::NOT_FOUND, format!("no such operation: {method} {}", uri.path()))
+            ApiError::not_found(format!("no such operation: {method} {ROOT}{}", uri.path()))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not know {method}", uri.path()))
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{ROOT}{} does not know {method}", uri.path()))
         })
         .with_state(Arc::new(options))
 }

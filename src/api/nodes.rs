@@ -4,6 +4,7 @@ use super::body::{Body, Kind, Shape};
 use super::problem::{ApiError, unexpected};
 use super::request::{Once, Params, Reading};
 use super::{Options, render, routes, types};
+use crate::cluster::WriteError;
 use crate::state::{Command, Done, Expiry, NodeId, Owner, Refused, State as View, Tag, Time};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
@@ -140,8 +141,18 @@ async fn rename(
     once: Once,
     Path((node, given_name)): Path<(String, String)>,
 ) -> Result<Json<NodeAnswer>, ApiError> {
+    const ACTION: &str = "renaming node";
     let id = node_id(&node)?;
-    write(&options, once, "renaming node", id, Command::RenameNode { id, given_name }).await
+    let command = Command::RenameNode { id, given_name: given_name.clone() };
+    match options.cluster.write_once(once.0, command).await {
+        // Headscale names the name twice.
+        Err(WriteError::Refused(Refused::InvalidName(fault))) => {
+            let refused = Refused::InvalidName(format!("{given_name:?} is not a valid DNS label: {fault}"));
+            Err(ApiError::refused(ACTION, &refused))
+        }
+        Err(error) => Err(ApiError::write_node(ACTION, id, error)),
+        Ok(_) => NodeAnswer::of(&options.cluster.view(), id),
+    }
 }
 
 /// Replaces the tags. An administrator may give any tag that the policy defines.
@@ -226,9 +237,9 @@ async fn write(
 }
 
 /// Some operations say `node not found` and nothing else.
-fn without_action(action: &str, error: crate::cluster::WriteError) -> ApiError {
+fn without_action(action: &str, error: WriteError) -> ApiError {
     match error {
-        crate::cluster::WriteError::Refused(Refused::NodeNotFound) => ApiError::not_found("node not found"),
+        WriteError::Refused(Refused::NodeNotFound) => ApiError::not_found("node not found"),
         other => ApiError::write(action, other),
     }
 }

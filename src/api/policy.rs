@@ -62,24 +62,24 @@ async fn set(
         const DISABLED: &str = "update is disabled for modes other than 'database'";
         return Err(ApiError::bad_request(DISABLED).because(DISABLED));
     }
-    Policy::parse(&body.policy).map_err(|error| ApiError::bad_request(ACTION).because(fault(&error)))?;
+    let view = options.cluster.linearizable().await?;
+    examine(&view, &body.policy).map_err(|error| ApiError::bad_request(ACTION).because(error))?;
     let command = Command::SetPolicy { text: body.policy, author: author.0, expected_version: None };
     let written = options.cluster.write_once(once.0, command).await;
     written.map_err(|error| ApiError::write(ACTION, error))?;
     PolicyAnswer::of(&options.cluster.view())
 }
 
-async fn check(Body(body): Body<PolicyBody>) -> Result<Json<types::Empty>, ApiError> {
-    match Policy::parse(&body.policy) {
-        Ok(_) => Ok(Json(types::Empty {})),
+/// Looks at a text as [`set`] would.
+async fn check(Reading(view): Reading, Body(body): Body<PolicyBody>) -> Result<Json<types::Empty>, ApiError> {
+    match examine(&view, &body.policy) {
+        Ok(()) => Ok(Json(types::Empty {})),
         // Headscale says it twice.
-        Err(error) => Err(ApiError::bad_request(fault(&error)).because(fault(&error))),
+        Err(error) => Err(ApiError::bad_request(error.to_string()).because(error)),
     }
 }
 
-/// The fault, with what was tried in front, once.
-fn fault(error: &PolicyError) -> String {
-    const PARSING: &str = "parsing policy: ";
-    let text = error.to_string();
-    if text.starts_with(PARSING) { text } else { format!("{PARSING}{text}") }
+/// Whether the text is a policy, and names nobody in a way that fits several users.
+fn examine(view: &View, text: &str) -> Result<(), PolicyError> {
+    Policy::parse(text)?.check_users(view)
 }

@@ -5,7 +5,7 @@ use super::problem::{ApiError, unexpected};
 use super::request::{Once, Params, Reading, id};
 use super::secret::NewKey;
 use super::{Options, render, types};
-use crate::state::{AuthKeyId, Command, Done, Owner, Refused, Tag, Time, UserId};
+use crate::state::{AuthKeyId, Command, Done, Owner, Refused, State as View, Tag, UserId};
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -74,13 +74,14 @@ async fn create(
     Body(body): Body<CreateKey>,
 ) -> Result<Json<KeyAnswer>, ApiError> {
     const ACTION: &str = "creating pre-auth key";
-    let owner = owner(&options, ACTION, &body).await?;
     let key = NewKey::make(&options.cluster, KEY_START, "preauthkey", &once);
-    let expiration = body.expiration.map_or_else(|| Time::now() + DEFAULT_LIFETIME, Time::from_jiff);
+    let view = options.cluster.linearizable().await?;
+    let existing = view.pre_auth_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
+    let expiration = key.expiration(body.expiration, existing, DEFAULT_LIFETIME);
     let command = Command::CreatePreAuthKey {
         prefix: key.prefix.clone(),
         hash: key.hash(),
-        owner,
+        owner: owner(&view, ACTION, &body)?,
         reusable: body.reusable,
         ephemeral: body.ephemeral,
         expiration: Some(expiration),
@@ -92,13 +93,13 @@ async fn create(
             Ok(Json(KeyAnswer { pre_auth_key: answer }))
         }
         Ok(other) => Err(unexpected(ACTION, &other)),
-        Err(error) => Err(ApiError::write(ACTION, error)),
+        Err(error) => Err(key.failed(ACTION, error)),
     }
 }
 
 /// Whom the key's nodes will belong to: its tags, else its user. A user that is
 /// named beside tags must exist too.
-async fn owner(options: &Options, action: &str, body: &CreateKey) -> Result<Owner, ApiError> {
+fn owner(view: &View, action: &str, body: &CreateKey) -> Result<Owner, ApiError> {
     let user = match body.user.as_str() {
         "" => UserId(0),
         text => id("invalid user id", text)?,
@@ -108,7 +109,7 @@ async fn owner(options: &Options, action: &str, body: &CreateKey) -> Result<Owne
         let tag: Tag = text.parse().map_err(|error| ApiError::bad_request("invalid tag").because(error))?;
         tags.insert(tag);
     }
-    if user.0 != 0 && !tags.is_empty() && options.cluster.linearizable().await?.user(user).is_none() {
+    if user.0 != 0 && !tags.is_empty() && view.user(user).is_none() {
         return Err(ApiError::refused(action, &Refused::UserNotFound));
     }
     match (user.0, tags.is_empty()) {

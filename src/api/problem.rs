@@ -131,6 +131,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::NodeKeyUnknown
         | Refused::LoginNotFound => StatusCode::NOT_FOUND,
         Refused::UserNotEmpty
+        | Refused::InvalidUserName { .. }
         | Refused::InvalidName(_)
         | Refused::NameTaken(_)
         | Refused::NoTags
@@ -142,6 +143,8 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::MachineMismatch => StatusCode::BAD_REQUEST,
         Refused::UserExists
         | Refused::NodeKeyInUse
+        | Refused::NodeKeyOfOtherOwner
+        | Refused::KeyPrefixTaken
         | Refused::AmbiguousOwnership
         | Refused::LoginDecided
         | Refused::Stale

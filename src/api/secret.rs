@@ -2,9 +2,10 @@
 
 use super::problem::ApiError;
 use super::request::Once;
-use crate::cluster::Cluster;
-use crate::state::SecretHash;
+use crate::cluster::{Cluster, WriteError};
+use crate::state::{Refused, SecretHash, Time};
 use axum::http::StatusCode;
+use std::time::Duration;
 
 /// A key that is about to be created. Only its creation shows it.
 pub struct NewKey {
@@ -14,6 +15,8 @@ pub struct NewKey {
     pub prefix: String,
     /// 64 hex digits.
     secret: String,
+    /// Whether it comes from an `Idempotency-Key`, and not from chance.
+    derived: bool,
 }
 
 impl NewKey {
@@ -28,12 +31,30 @@ impl NewKey {
                 cluster.derive(label, format!("secret {key}").as_bytes()),
             ),
         };
-        Self { start, prefix: hex::encode(&prefix[..6]), secret: hex::encode(secret) }
+        Self { start, prefix: hex::encode(&prefix[..6]), secret: hex::encode(secret), derived: once.0.is_some() }
     }
 
     /// What state keeps of the secret.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(&self.secret)
+    }
+
+    /// When the key expires: as the request says, else `lifetime` from now, unless
+    /// it exists already: a repetition asks for what the first request made.
+    pub fn expiration(&self, asked: Option<jiff::Timestamp>, existing: Option<Time>, lifetime: Duration) -> Time {
+        asked.map(Time::from_jiff).or(existing).unwrap_or_else(|| Time::now() + lifetime)
+    }
+
+    /// Why it was not created.
+    pub fn failed(&self, action: &str, error: WriteError) -> ApiError {
+        match error {
+            WriteError::Refused(Refused::KeyPrefixTaken) if self.derived => ApiError::new(StatusCode::CONFLICT, action)
+                .because(format!(
+                    "the Idempotency-Key was used long ago, for the key {}{}-***: use a new one",
+                    self.start, self.prefix
+                )),
+            other => ApiError::write(action, other),
+        }
     }
 
     /// The whole key, for the answer to its creation, if `created` is what state created.

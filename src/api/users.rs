@@ -11,9 +11,6 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The longest user name, in bytes: it is shown in tables and sent to every peer.
-const MAX_NAME: usize = 255;
-
 /// The operations on users.
 pub fn routes() -> Router<Arc<Options>> {
     Router::new()
@@ -51,7 +48,6 @@ async fn create(
     once: Once,
     Body(body): Body<CreateUser>,
 ) -> Result<Json<UserAnswer>, ApiError> {
-    check_name("creating user", &body.name)?;
     let command = Command::CreateUser {
         name: body.name,
         display_name: body.display_name,
@@ -67,7 +63,6 @@ async fn rename(
     Path((user, name)): Path<(String, String)>,
 ) -> Result<Json<UserAnswer>, ApiError> {
     let user: UserId = id("invalid user id", &user)?;
-    check_name("renaming user", &name)?;
     write(&options, once, "renaming user", Command::RenameUser { id: user, name }).await
 }
 
@@ -105,24 +100,4 @@ async fn list(params: Params, Reading(view): Reading) -> Result<Json<UsersAnswer
     };
     let users = view.users().filter(|user| wanted(user)).map(|user| render::user(user)).collect();
     Ok(Json(UsersAnswer { users }))
-}
-
-/// Refuses names that nobody could use: policies write a user as `NAME@`, so
-/// one that ends in `@` could never be named there.
-fn check_name(action: &str, name: &str) -> Result<(), ApiError> {
-    let fault = if name.is_empty() {
-        "the user name is empty".into()
-    } else if name.len() > MAX_NAME {
-        format!("the user name has {} bytes: at most {MAX_NAME} are allowed", name.len())
-    } else if name.ends_with('@') {
-        let better = name.trim_end_matches('@');
-        format!("user name {name:?} must not end in \"@\": only policies write it so; use {better:?}")
-    } else if name != name.trim() || name.chars().any(char::is_control) {
-        format!("user name {name:?} must not have control characters, or spaces around it")
-    } else if name == crate::state::tagged_devices().name {
-        format!("user name {name:?} is reserved: tagged nodes are shown under it")
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::bad_request(action).because(fault))
 }

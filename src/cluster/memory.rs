@@ -3,7 +3,7 @@
 use super::feed::Feed;
 use super::keys::Keyring;
 use super::secret::Secret;
-use super::{ClusterStatus, MemberStatus, MembershipError};
+use super::{ClusterStatus, MemberStatus, MembershipError, Unavailable};
 use crate::state::{
     COMMAND_FORMAT, Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time,
 };
@@ -53,6 +53,11 @@ impl Memory {
         memory
     }
 
+    /// Whether reads and writes are answered: tests can take the quorum away.
+    pub fn connected(&self) -> Result<(), Unavailable> {
+        if *self.quorum.borrow() { Ok(()) } else { Err(Unavailable::NoQuorum) }
+    }
+
     /// Applies a command at once.
     pub fn write(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, Refused> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,8 +103,8 @@ impl Memory {
         ClusterStatus {
             cluster_id: self.feed.view().server_keys().map(|k| k.cluster_id.clone()).unwrap_or_default(),
             answered_by: self.id.0,
-            leader: Some(self.id.0),
-            has_quorum: true,
+            leader: self.connected().is_ok().then_some(self.id.0),
+            has_quorum: self.connected().is_ok(),
             failures_tolerated: 0,
             members: vec![member],
             warnings: Vec::new(),
@@ -110,4 +115,15 @@ impl Memory {
 /// A cluster in memory has nobody to add, remove or hand over to.
 pub(super) fn no_members() -> MembershipError {
     MembershipError::Refused("a cluster in memory has one member for good".into())
+}
+
+#[cfg(test)]
+impl super::Cluster {
+    /// Takes the quorum away from a cluster in memory, or gives it back.
+    pub fn set_quorum(&self, connected: bool) {
+        match &self.inner {
+            super::Inner::Memory(memory) => drop(memory.quorum.send_replace(connected)),
+            super::Inner::Replica(_) => unreachable!("only a cluster in memory has a quorum to take away"),
+        }
+    }
 }

@@ -110,7 +110,7 @@ impl Cluster {
     pub async fn linearizable(&self) -> Result<Arc<State>, Unavailable> {
         match &self.inner {
             Inner::Replica(running) => running.0.linearizable().await,
-            Inner::Memory(memory) => Ok(memory.feed.view()),
+            Inner::Memory(memory) => memory.connected().map(|()| memory.feed.view()),
         }
     }
 
@@ -124,7 +124,9 @@ impl Cluster {
     pub async fn write_once(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
         match &self.inner {
             Inner::Replica(running) => running.0.write(idempotency_key, command).await,
-            Inner::Memory(memory) => Ok(memory.write(idempotency_key, command)?),
+            Inner::Memory(memory) => {
+                memory.connected().map(|()| memory.write(idempotency_key, command))?.map_err(Into::into)
+            }
         }
     }
 

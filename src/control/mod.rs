@@ -1,11 +1,10 @@
 //! The control protocol: what Tailscale clients ask of this server.
 //!
-//! A client fetches the server's key ([`server_key`], `/key`), dials `/ts2021`
-//! ([`upgrade`]), proves its machine key there ([`noise`]), and speaks HTTP/2
-//! inside ([`connection`]): registrations and maps ([`machine`]). This edge parses
-//! and authenticates; what a request changes is a command to
-//! [`Cluster`](crate::cluster::Cluster), and what a client sees of its tailnet
-//! comes from [`Hub`](crate::netmap::Hub).
+//! A client fetches the server's key (`server_key`, `/key`), dials `/ts2021`
+//! (`upgrade`), proves its machine key there (`noise`), and speaks HTTP/2
+//! inside (`connection`): registrations and maps (`machine`). This edge parses
+//! and authenticates; what a request changes is a command to [`Cluster`], and what
+//! a client sees of its tailnet comes from [`Hub`].
 
 mod client_ip;
 mod connection;
@@ -13,8 +12,6 @@ mod machine;
 mod noise;
 mod server_key;
 mod upgrade;
-
-pub use client_ip::ClientIp;
 
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
@@ -24,8 +21,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How many Noise connections one replica holds: each costs some 30 KiB while it
-/// is idle, and a node holds one to three.
+/// How many Noise connections one replica holds, so that a flood of them cannot
+/// take all its memory. A node holds one to three.
 pub const MAX_CONNECTIONS: usize = 100_000;
 
 /// What the edge works with.
@@ -40,8 +37,8 @@ pub struct Options {
 }
 
 /// `/key` and `/ts2021`. The server that serves it must allow HTTP/1.1 upgrades.
-/// Who the client is comes from the request's extensions: [`ClientIp`] if a layer
-/// above has put one there, else `ConnectInfo<SocketAddr>`.
+/// Who the client is comes from a request's extensions: [`ClientIp`](crate::web::ClientIp)
+/// if a layer above has put one there, else `ConnectInfo<SocketAddr>`.
 ///
 /// Must be called inside a Tokio runtime: it starts a task that follows the
 /// cluster's changes as long as the router exists.

@@ -1,7 +1,7 @@
 //! `/ts2021`: from HTTP/1.1 to a Noise connection (protocol sections 2.1 and 2.2).
 
 use super::Shared;
-use super::client_ip::ClientIp;
+use super::client_ip::client_ip;
 use super::connection::{self, Peer};
 use super::noise::{self, Accepted, HandshakeError, NoiseStream};
 use crate::cluster::Unavailable;
@@ -52,7 +52,7 @@ pub(super) async fn ts2021(State(shared): State<Arc<Shared>>, request: Request) 
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
-    NoQuorum(Unavailable),
+    Unavailable(Unavailable),
     #[error("this cluster is not set up yet: try again in a moment")]
     NotSetUp,
     #[error("this replica has as many connections as it may hold: ask another one")]
@@ -73,7 +73,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let text = self.to_string();
         match self {
-            Refusal::NoQuorum(_) | Refusal::NotSetUp | Refusal::Full => {
+            Refusal::Unavailable(_) | Refusal::NotSetUp | Refusal::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response()
             }
             _ => (StatusCode::BAD_REQUEST, text).into_response(),
@@ -93,10 +93,10 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
     // Before the upgrade: a client takes the first of its addresses that completes
     // one, so refusing is what moves it on to a replica with a quorum.
     if !*shared.quorum.borrow() {
-        return Err(Refusal::NoQuorum(Unavailable::NoQuorum));
+        return Err(Refusal::Unavailable(Unavailable::NoQuorum));
     }
     if shared.stop.is_cancelled() {
-        return Err(Refusal::NoQuorum(Unavailable::Stopping));
+        return Err(Refusal::Unavailable(Unavailable::Stopping));
     }
     let key = shared.cluster.noise_key().ok_or(Refusal::NotSetUp)?;
     let protocol = request.headers().get(header::UPGRADE).ok_or(Refusal::NoProtocol)?.as_bytes().to_ascii_lowercase();
@@ -110,7 +110,7 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
     let admitted = Admitted {
         shared: shared.clone(),
         result: noise::respond(&key, &initiation),
-        ip: ClientIp::of(request.extensions()),
+        ip: client_ip(request.extensions()),
         _permit: permit,
     };
     if web_socket {

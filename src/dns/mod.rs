@@ -1,11 +1,23 @@
 //! The DNS configuration that clients get (protocol section 6.6).
+//!
+//! [`config()`] makes it, [`watch_extra_records`] follows the file with records
+//! that clients answer by themselves.
+
+mod config;
+mod extra_records;
+mod nameserver;
+mod reverse;
+
+pub use config::{DnsConfig, Resolver, config};
+pub use extra_records::{ExtraRecord, RecordError, parse_extra_records, watch_extra_records};
+pub use nameserver::is_nameserver;
 
 /// The `dns:` section of the configuration, with the extra records read from their file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DnsSettings {
     pub magic_dns: bool,
     pub override_local_dns: bool,
-    /// IP addresses or DoH URLs.
+    /// IP addresses or DoH URLs: what [`is_nameserver`] accepts.
     pub nameservers: Vec<String>,
     /// Domain and its name servers, in the order of the file.
     pub split: Vec<(String, Vec<String>)>,
@@ -14,14 +26,10 @@ pub struct DnsSettings {
     pub extra_records: Vec<ExtraRecord>,
 }
 
-/// A record that clients answer by themselves.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ExtraRecord {
-    #[serde(rename = "Name", alias = "name")]
-    pub name: String,
-    /// `A`, `AAAA`, or empty (the value decides).
-    #[serde(rename = "Type", alias = "type", default, skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    #[serde(rename = "Value", alias = "value")]
-    pub value: String,
+impl DnsSettings {
+    /// Whether nodes get different configurations: NextDNS is told which node asks.
+    pub fn differs_by_node(&self) -> bool {
+        let split = self.split.iter().flat_map(|(_, servers)| servers);
+        self.nameservers.iter().chain(split).any(|server| nameserver::is_next_dns(server))
+    }
 }

@@ -1,7 +1,7 @@
 //! Follows what is applied, and marks it in the mailboxes of those who see it.
 
 use super::Inner;
-use super::mailbox::{End, Mailbox, union};
+use super::mailbox::{End, Mailbox, Marks, union};
 use crate::policy::Policy;
 use crate::state::{Batch, Change, Node, NodeChange, NodeId, SessionId, State, UserId};
 use std::collections::BTreeMap;
@@ -35,7 +35,10 @@ async fn distribute(inner: &Arc<Inner>, batch: &Batch) {
     if news.is_for_clients() {
         let policy = inner.policies.in_force(&batch.view);
         let nodes = batch.view.node_count();
-        mark_all(inner, &batch.view, |viewer, mailbox| news.mark(&policy, viewer, nodes, mailbox)).await;
+        let mark = |viewer: &Arc<Node>, mailbox: &Mailbox| {
+            mailbox.mark_at(batch.index, nodes, |marks| news.add_to(marks, &policy, viewer));
+        };
+        mark_all(inner, &batch.view, mark).await;
     }
     // After the others were told.
     for node in news.gone {
@@ -112,21 +115,20 @@ impl News {
         !self.nodes.is_empty() || !self.users.is_empty() || self.policy || self.replicas || self.everything
     }
 
-    fn mark(&self, policy: &Policy, viewer: &Node, nodes: usize, mailbox: &Mailbox) {
-        mailbox.mark(nodes, |marks| {
-            for (&id, (what, node)) in &self.nodes {
-                // Who may no longer see a node has to be told too, so only what says
-                // nothing about who sees it is kept from others.
-                let concerns =
-                    what.record || id == viewer.id || node.as_deref().is_some_and(|node| policy.sees(viewer, node));
-                if concerns {
-                    marks.add_node(id, *what);
-                }
+    /// What of it concerns one viewer.
+    fn add_to(&self, marks: &mut Marks, policy: &Policy, viewer: &Node) {
+        for (&id, (what, node)) in &self.nodes {
+            // Who may no longer see a node has to be told too, so only what says
+            // nothing about who sees it is kept from others.
+            let concerns =
+                what.record || id == viewer.id || node.as_deref().is_some_and(|node| policy.sees(viewer, node));
+            if concerns {
+                marks.add_node(id, *what);
             }
-            marks.users.extend(&self.users);
-            marks.policy |= self.policy;
-            marks.replicas |= self.replicas;
-            marks.everything |= self.everything;
-        });
+        }
+        marks.users.extend(&self.users);
+        marks.policy |= self.policy;
+        marks.replicas |= self.replicas;
+        marks.everything |= self.everything;
     }
 }

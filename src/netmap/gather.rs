@@ -6,14 +6,18 @@
 
 use crate::cluster::{Cluster, Unavailable, WriteError};
 use crate::state::{Command, Done, Report};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the first report of a command waits for company.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Reports in one command. With a host info of 2 KiB each this is a log entry of
-/// about 1 MiB, which is sent and synced in one go.
-const BATCH: usize = 512;
+/// Reports in one command.
+const BATCH: usize = 1024;
+/// Bytes in one command, roughly: a log entry that is sent and synced in one go, and
+/// is well below what a message between replicas may have. One report has at most
+/// some 140 KiB.
+const BATCH_BYTES: usize = 1 << 20;
 /// Reports that wait for their turn; who comes later waits for a place.
 const WAITING: usize = 8192;
 
@@ -48,20 +52,50 @@ impl Gatherer {
 }
 
 async fn run(cluster: Cluster, mut queue: mpsc::Receiver<Item>) {
-    let mut items = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut items, BATCH).await > 0 {
+    let mut items = VecDeque::with_capacity(BATCH);
+    loop {
+        if items.is_empty() {
+            let Some(item) = queue.recv().await else { return };
+            items.push_back(item);
+        }
         tokio::time::sleep(PAUSE).await;
         while items.len() < BATCH
             && let Ok(item) = queue.try_recv()
         {
-            items.push(item);
+            items.push_back(item);
         }
         items.retain(|item| !item.answer.is_closed());
-        if !items.is_empty() {
-            let (reports, answers) = items.drain(..).map(|item| (item.report, item.answer)).unzip();
+        let (reports, answers): (Vec<_>, Vec<_>) =
+            next_batch(&mut items).map(|item| (item.report, item.answer)).unzip();
+        if !reports.is_empty() {
             write(&cluster, reports, answers).await;
         }
     }
+}
+
+/// The reports that go into the next command, in order.
+fn next_batch(items: &mut VecDeque<Item>) -> impl Iterator<Item = Item> + '_ {
+    let mut bytes = 0;
+    let fits = |item: &&Item| {
+        let is_first = bytes == 0;
+        bytes += size(&item.report);
+        is_first || bytes <= BATCH_BYTES
+    };
+    let count = items.iter().take_while(fits).count();
+    items.drain(..count)
+}
+
+/// A report's size in the log, roughly, and rather too much.
+fn size(report: &Report) -> usize {
+    const REST: usize = 512;
+    let (Report::Open { update, .. } | Report::Update(update)) = report else { return REST };
+    let endpoints = update.endpoints.as_ref().map_or(0, |endpoints| endpoints.len() * 80);
+    let hostinfo = update.hostinfo.as_ref().map_or(0, |h| {
+        let texts = h.json.len() + h.net_info.as_ref().map_or(0, String::len) + h.hostname.len();
+        // Most fields are there twice, and quotes in JSON in JSON are escaped.
+        2 * texts + (h.routable_ips.len() + h.request_tags.len()) * 80
+    });
+    REST + endpoints + hostinfo
 }
 
 async fn write(cluster: &Cluster, reports: Vec<Report>, answers: Vec<oneshot::Sender<Result<(), WriteError>>>) {
@@ -79,5 +113,36 @@ async fn write(cluster: &Cluster, reports: Vec<Report>, answers: Vec<oneshot::Se
     for (answer, result) in answers.into_iter().zip(results) {
         // An error means that the caller is gone: the report was written already.
         let _ = answer.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{NodeId, NodeUpdate};
+    use crate::tailcfg::{CapVer, Hostinfo, NodeKey};
+
+    fn item(node: u64, bytes: usize) -> Item {
+        let hostinfo = Hostinfo { json: "x".repeat(bytes), ..Hostinfo::default() };
+        let update = NodeUpdate {
+            node: NodeId(node),
+            node_key: NodeKey([0; 32]),
+            cap_ver: CapVer(142),
+            disco_key: None,
+            endpoints: None,
+            hostinfo: Some(hostinfo),
+        };
+        Item { report: Report::Update(update), answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_command_is_bounded_in_bytes_and_always_gets_on() {
+        let sizes = [10, 2 * BATCH_BYTES, 10, 10, BATCH_BYTES / 4, BATCH_BYTES / 4, 10];
+        let mut items: VecDeque<Item> = (0..).zip(sizes).map(|(node, size)| item(node, size)).collect();
+        let mut batches = Vec::new();
+        while !items.is_empty() {
+            batches.push(next_batch(&mut items).count());
+        }
+        assert_eq!(batches, [1, 1, 3, 2]);
     }
 }

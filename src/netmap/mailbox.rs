@@ -6,7 +6,7 @@
 use super::lock;
 use crate::state::{NodeChange, NodeId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Marks for nodes that are gone stay until the client is told, and ids are never
@@ -77,13 +77,26 @@ pub(super) struct Mailbox {
 struct Content {
     marks: Marks,
     end: Option<End>,
+    /// The log index up to which a complete map told everything.
+    told: u64,
 }
 
 impl Mailbox {
+    /// Adds marks for what the log has at `index`, unless that was told already.
+    pub fn mark_at(&self, index: u64, nodes: usize, add: impl FnOnce(&mut Marks)) {
+        let content = lock(&self.content);
+        if index > content.told {
+            self.add(content, nodes, add);
+        }
+    }
+
     /// Adds marks and wakes the stream, if `add` left any. `nodes` is how many
     /// nodes there are, which bounds the mailbox.
     pub fn mark(&self, nodes: usize, add: impl FnOnce(&mut Marks)) {
-        let mut content = lock(&self.content);
+        self.add(lock(&self.content), nodes, add);
+    }
+
+    fn add(&self, mut content: MutexGuard<'_, Content>, nodes: usize, add: impl FnOnce(&mut Marks)) {
         let marks = &mut content.marks;
         if !marks.everything {
             add(marks);
@@ -123,6 +136,12 @@ impl Mailbox {
         }
     }
 
+    /// A complete map was made from a view at `index`, read after the last
+    /// [`Mailbox::take`]: news of older changes, which may still come, are none.
+    pub fn told_everything(&self, index: u64) {
+        lock(&self.content).told = index;
+    }
+
     /// All marks, which are the taker's from now on. A view that is read after this
     /// has everything that they stand for.
     pub fn take(&self) -> Marks {
@@ -160,6 +179,16 @@ mod tests {
         let marks = mailbox.take();
         assert!(marks.everything);
         assert!(marks.nodes.is_empty());
+    }
+
+    #[test]
+    fn what_a_complete_map_told_is_not_marked_again() {
+        let mailbox = Mailbox::default();
+        mailbox.told_everything(8);
+        mailbox.mark_at(8, 10, |marks| marks.add_node(NodeId(7), ONLINE));
+        assert!(mailbox.take().is_empty());
+        mailbox.mark_at(9, 10, |marks| marks.add_node(NodeId(7), ONLINE));
+        assert_eq!(mailbox.take().nodes.len(), 1);
     }
 
     #[tokio::test]

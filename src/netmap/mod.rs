@@ -55,6 +55,7 @@ struct Inner {
     quorum: watch::Receiver<bool>,
     policies: Arc<Policies>,
     offline_grace: Duration,
+    keep_alive: Duration,
     registry: Registry,
     renderer: Renderer,
     gatherer: Gatherer,
@@ -97,9 +98,14 @@ pub type MapStream = std::pin::Pin<Box<dyn futures::Stream<Item = Bytes> + Send>
 impl Hub {
     /// Starts to follow the cluster's changes. Must be called inside of a runtime.
     pub fn start(environment: Environment) -> Self {
+        Self::start_with(environment, stream::KEEP_ALIVE)
+    }
+
+    fn start_with(environment: Environment, keep_alive: Duration) -> Self {
         let cluster = environment.cluster.clone();
         let inner = Arc::new(Inner {
             quorum: cluster.quorum(),
+            keep_alive,
             policies: environment.policies.clone(),
             offline_grace: environment.offline_grace,
             registry: Registry::new(cluster.clone()),
@@ -123,8 +129,11 @@ impl Hub {
     pub async fn open(&self, update: NodeUpdate, options: StreamOptions) -> Result<MapStream, WriteError> {
         let node = update.node;
         let held = Held::open(self.inner.clone(), update).await?;
-        let whole = self.inner.renderer.whole(&self.inner.cluster.view(), node, options);
-        let (first, sent) = whole.ok_or(Refused::NodeNotFound)?;
+        // Marks that come after this stay for the next message, unless the view has them.
+        held.mailbox.take();
+        let view = self.inner.cluster.view();
+        let (first, sent) = self.inner.renderer.whole(&view, node, options).ok_or(Refused::NodeNotFound)?;
+        held.mailbox.told_everything(view.index());
         let first = frame::frame(&first, options.zstd);
         Ok(stream::stream(self.inner.clone(), held, options, first, sent))
     }
@@ -174,8 +183,11 @@ async fn follow<T>(inner: Arc<Inner>, mut what: watch::Receiver<T>, mark: fn(&mu
 async fn end_without_quorum(inner: Arc<Inner>) {
     let mut quorum = inner.quorum.clone();
     while quorum.wait_for(|is_there| !is_there).await.is_ok() {
-        tracing::warn!(streams = inner.registry.count(), "no quorum: all map streams of this replica end");
-        inner.end_all(End::Stopping);
+        let streams = inner.registry.count();
+        if streams > 0 {
+            tracing::warn!(streams, "no quorum: all map streams of this replica end");
+            inner.end_all(End::Stopping);
+        }
         if quorum.wait_for(|is_there| *is_there).await.is_err() {
             return;
         }

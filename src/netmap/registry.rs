@@ -114,24 +114,35 @@ impl Registry {
     /// `None`: it was released before.
     pub fn release(&self, stream: StreamId) -> Option<Retiring> {
         let mut table = lock(&self.table);
+        let session = self.remove(&mut table, stream)?;
         let slot = table.slots.get_mut(&stream.node)?;
-        let at = slot.streams.iter().position(|row| row.stream == stream)?;
-        let session = slot.streams.remove(at).session;
         slot.retiring += 1;
-        let retiring = Retiring { session, opened: slot.opened.subscribe() };
-        table.streams -= 1;
-        self.cluster.set_clients(table.streams as u64);
-        Some(retiring)
+        Some(Retiring { session, opened: slot.opened.subscribe() })
+    }
+
+    /// Holds a stream no longer whose session was never opened.
+    pub fn forget(&self, stream: StreamId) {
+        let mut table = lock(&self.table);
+        self.remove(&mut table, stream);
+        table.sweep(stream.node);
     }
 
     /// A released stream's session needs nothing any more.
     pub fn retired(&self, session: SessionId) {
         let mut table = lock(&self.table);
-        let Some(slot) = table.slots.get_mut(&session.node) else { return };
-        slot.retiring -= 1;
-        if slot.retiring == 0 && slot.streams.is_empty() {
-            table.slots.remove(&session.node);
+        if let Some(slot) = table.slots.get_mut(&session.node) {
+            slot.retiring -= 1;
         }
+        table.sweep(session.node);
+    }
+
+    fn remove(&self, table: &mut Table, stream: StreamId) -> Option<SessionId> {
+        let slot = table.slots.get_mut(&stream.node)?;
+        let at = slot.streams.iter().position(|row| row.stream == stream)?;
+        let session = slot.streams.remove(at).session;
+        table.streams -= 1;
+        self.cluster.set_clients(table.streams as u64);
+        Some(session)
     }
 
     /// The cluster closed `closed`. If its stream is held here and was not ended,
@@ -213,6 +224,13 @@ impl Registry {
 }
 
 impl Table {
+    /// Drops a slot that nobody needs.
+    fn sweep(&mut self, node: NodeId) {
+        if self.slots.get(&node).is_some_and(|slot| slot.retiring == 0 && slot.streams.is_empty()) {
+            self.slots.remove(&node);
+        }
+    }
+
     fn new_session(&mut self, cluster: &Cluster, node: NodeId) -> SessionId {
         self.last_number += 1;
         SessionId { node, replica: cluster.id(), incarnation: cluster.incarnation(), number: self.last_number }

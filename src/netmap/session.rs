@@ -26,10 +26,16 @@ impl Held {
         // From here on whatever happens, a cancelled request included, closes the session.
         inner.bodies.send_modify(|bodies| *bodies += 1);
         let held = Self { inner, stream, mailbox };
-        if !*held.inner.quorum.borrow() {
+        let has_quorum = *held.inner.quorum.borrow();
+        if !has_quorum {
+            held.inner.registry.forget(stream);
             return Err(Unavailable::NoQuorum.into());
         }
-        held.inner.gatherer.report(Report::Open { session, update }).await?;
+        let opened = held.inner.gatherer.report(Report::Open { session, update }).await;
+        if let Err(WriteError::Refused(_)) = opened {
+            held.inner.registry.forget(stream);
+        }
+        opened?;
         held.inner.registry.opened(session);
         Ok(held)
     }

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// in a row, changed.
 const COALESCE: Duration = Duration::from_millis(5);
 /// Clients give a stream up after 120 s without a message.
-const KEEP_ALIVE: Duration = Duration::from_secs(50);
-/// Spreads the keep-alives of clients that came at once.
-const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(9);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(50);
+/// What is added at most, as a share: it spreads the keep-alives of clients that
+/// came at once over 9 s.
+const KEEP_ALIVE_JITTER: f64 = 0.18;
 
 /// A stream between two messages. Nothing is rendered unless the client's
 /// connection asks for more, so a client that does not read costs its mailbox only.
@@ -32,11 +33,12 @@ struct Stream {
 /// The messages of a stream that is held. `first` and `sent` are the complete map,
 /// rendered after the session was opened.
 pub(super) fn stream(inner: Arc<Inner>, held: Held, options: StreamOptions, first: Bytes, sent: Sent) -> MapStream {
-    let keep_alive_at = Instant::now() + KEEP_ALIVE;
+    let keep_alive_at = Instant::now() + inner.keep_alive;
     let stream = Stream { inner, held, options, sent, first: Some(first), keep_alive_at, over: false };
     Box::pin(futures::stream::unfold(stream, |mut stream| async {
         let message = stream.next().await?;
-        stream.keep_alive_at = Instant::now() + KEEP_ALIVE + KEEP_ALIVE_JITTER.mul_f64(rand::random());
+        let share = 1.0 + KEEP_ALIVE_JITTER * rand::random::<f64>();
+        stream.keep_alive_at = Instant::now() + stream.inner.keep_alive.mul_f64(share);
         Some((message, stream))
     }))
 }
@@ -65,6 +67,9 @@ impl Stream {
             // The marks first: the view that is read then has everything that they stand for.
             let marks = self.held.mailbox.take();
             let view = self.inner.cluster.view();
+            if marks.everything {
+                self.held.mailbox.told_everything(view.index());
+            }
             match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
                 Delta::Message(json) => return Some(frame::frame(&json, self.options.zstd)),
                 Delta::Nothing => {}

@@ -51,7 +51,7 @@ fn groups(document: &Document, value: &Value) -> Result<BTreeMap<String, Vec<Use
     };
     let mut groups = BTreeMap::new();
     for (name, value) in document.members(object)? {
-        if !name.strip_prefix("group:").is_some_and(|rest| !rest.is_empty()) {
+        if name.strip_prefix("group:").is_none_or(str::is_empty) {
             return Err(document.error(value, format!("group must start with 'group:', got: {name:?}")));
         }
         let mut members = Vec::new();

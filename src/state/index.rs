@@ -113,11 +113,11 @@ pub(super) fn incarnations(ix: &mut Indexes, id: &u64, old: Option<&Incarnation>
 
 pub(super) fn remembered_requests(
     ix: &mut Indexes,
-    key: &String,
+    key: &str,
     old: Option<&RememberedRequest>,
     new: Option<&RememberedRequest>,
 ) {
-    let member = |request: &RememberedRequest| (request.at, key.clone());
+    let member = |request: &RememberedRequest| (request.at, key.to_owned());
     move_member(&mut ix.remembered_request, old.map(member), new.map(member));
 }
 

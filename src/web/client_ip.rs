@@ -78,6 +78,10 @@ pub async fn resolve(State(proxies): State<Arc<TrustedProxies>>, mut request: Re
         }
     }
     request.extensions_mut().insert(ClientIp(client));
+    if client != peer {
+        // Whoever asks who is connected hears of the client too; its port is not known.
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
+    }
     next.run(request).await
 }
 

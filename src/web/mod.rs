@@ -20,6 +20,8 @@ mod icon;
 mod log;
 mod login;
 mod page;
+#[cfg(test)]
+mod tests;
 
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use error::error_page;

@@ -1,7 +1,7 @@
 //! Waiting for somebody's verdict about a pending login (protocol section 3.3).
 
 use crate::cluster::Cluster;
-use crate::state::{AuthId, Change, State, Verdict};
+use crate::state::{AuthId, Batch, Change, State, Verdict};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::pin;
@@ -95,7 +95,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-async fn wake(logins: Weak<Logins>, mut changes: broadcast::Receiver<Arc<crate::state::Batch>>) {
+async fn wake(logins: Weak<Logins>, mut changes: broadcast::Receiver<Arc<Batch>>) {
     loop {
         let next = timeout(LOOK_AGAIN, changes.recv()).await;
         let Some(logins) = logins.upgrade() else { return };
@@ -111,5 +111,53 @@ async fn wake(logins: Weak<Logins>, mut changes: broadcast::Receiver<Arc<crate::
             Ok(Err(RecvError::Closed)) => return logins.wake_all(),
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decided(id: &AuthId) -> Arc<Batch> {
+        Arc::new(Batch { index: 1, view: Arc::default(), changes: vec![Change::LoginDecided(id.clone())] })
+    }
+
+    #[tokio::test]
+    async fn a_verdict_wakes_those_who_wait_for_it_and_nobody_else() {
+        let logins = Arc::new(Logins { waiting: Mutex::default() });
+        let (sender, receiver) = broadcast::channel(4);
+        tokio::spawn(wake(Arc::downgrade(&logins), receiver));
+        let (one, other) = (AuthId::generate(), AuthId::generate());
+        let (first, second, stranger) = (logins.enter(&one), logins.enter(&one), logins.enter(&other));
+        let (first, second) = (first.notify.notified(), second.notify.notified());
+        let mut stranger = pin!(stranger.notify.notified());
+        assert!(!stranger.as_mut().enable());
+        sender.send(decided(&one)).unwrap();
+        timeout(LOOK_AGAIN, async { tokio::join!(first, second) }).await.unwrap();
+        assert!(!stranger.as_mut().enable());
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_missed_changes_wakes_everybody() {
+        let logins = Arc::new(Logins { waiting: Mutex::default() });
+        let (sender, receiver) = broadcast::channel(1);
+        let waiter = logins.enter(&AuthId::generate());
+        let woken = waiter.notify.notified();
+        for _ in 0..3 {
+            sender.send(decided(&AuthId::generate())).unwrap();
+        }
+        tokio::spawn(wake(Arc::downgrade(&logins), receiver));
+        timeout(LOOK_AGAIN, woken).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_waiters_that_are_gone() {
+        let logins = Logins { waiting: Mutex::default() };
+        let id = AuthId::generate();
+        let (one, two) = (logins.enter(&id), logins.enter(&id));
+        drop(one);
+        assert_eq!(logins.waiting.lock().unwrap().len(), 1);
+        drop(two);
+        assert!(logins.waiting.lock().unwrap().is_empty());
     }
 }

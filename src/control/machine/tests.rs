@@ -272,6 +272,21 @@ async fn a_single_use_key_registers_exactly_one_node() {
 }
 
 #[tokio::test]
+async fn of_many_machines_that_use_a_single_use_key_at_once_one_gets_in() {
+    let world = World::new();
+    let alice = world.user("alice").await;
+    let key = world.key(Owner::User(alice), false, false).await;
+    let attempts = (1..=200).map(|i| {
+        let router = if i % 2 == 0 { &world.one } else { &world.two };
+        register(router, MachineKey([i; 32]), node_key(i), with_key(&key))
+    });
+    let answers = futures::future::join_all(attempts).await;
+    assert_eq!(answers.iter().filter(|answer| answer["MachineAuthorized"] == true).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer["Error"] == "authkey already used").count(), 199);
+    world.only_node();
+}
+
+#[tokio::test]
 async fn a_registration_that_is_repeated_registers_once() {
     let world = World::new();
     let alice = world.user("alice").await;

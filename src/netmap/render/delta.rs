@@ -129,7 +129,7 @@ impl Renderer {
     /// The DNS configuration if it changed, or with every effective change of the
     /// policy: clients have lost it there (protocol section 6.6).
     fn add_dns(&self, scene: &Scene, always: bool, sent: &mut Sent, message: &mut Message) {
-        let dns = self.dns_config(scene.state, scene.viewer);
+        let dns = self.dns.get(scene.state, scene.viewer);
         let now = fingerprint(dns.get());
         if now != sent.dns || always {
             sent.dns = now;

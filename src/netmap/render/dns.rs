@@ -1,18 +1,45 @@
 //! The DNS configuration as a part of messages.
 
-use super::{Json, Renderer, to_json};
-use crate::state::{Node, State};
+use super::{Json, to_json};
+use crate::dns::{self, DnsSettings};
+use crate::netmap::lock;
+use crate::state::{Node, Settings, State};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 
-impl Renderer {
-    /// `DNSConfig` for one node.
-    pub fn dns_config(&self, state: &State, _viewer: &Node) -> Json {
-        let settings = self.dns.borrow().clone();
-        let base = state.settings().map_or("", |s| s.base_domain.as_str());
-        let domains: Vec<&str> = [base]
-            .into_iter()
-            .chain(settings.search_domains.iter().map(String::as_str))
-            .filter(|d| !d.is_empty())
-            .collect();
-        to_json(&serde_json::json!({ "Domains": domains, "Proxied": settings.magic_dns }))
+/// Makes `DNSConfig`s, and keeps the last one as long as it is everybody's.
+pub struct DnsConfigs {
+    configured: watch::Receiver<Arc<DnsSettings>>,
+    last: Mutex<Option<Made>>,
+}
+
+struct Made {
+    configured: Arc<DnsSettings>,
+    /// Base domain and prefixes.
+    settings: Arc<Settings>,
+    json: Json,
+}
+
+impl DnsConfigs {
+    /// `configured` is the `dns:` section.
+    pub fn new(configured: watch::Receiver<Arc<DnsSettings>>) -> Self {
+        Self { configured, last: Mutex::default() }
+    }
+
+    /// The configuration of one node.
+    pub fn get(&self, state: &State, node: &Node) -> Json {
+        let configured = self.configured.borrow().clone();
+        let make = || to_json(&dns::config(&configured, state, node));
+        let Some(settings) = state.settings().filter(|_| !configured.differs_by_node()) else { return make() };
+        let mut last = lock(&self.last);
+        if let Some(made) = &*last
+            && Arc::ptr_eq(&made.configured, &configured)
+            && Arc::ptr_eq(&made.settings, settings)
+        {
+            return made.json.clone();
+        }
+        let json = make();
+        *last = Some(Made { configured: configured.clone(), settings: settings.clone(), json: json.clone() });
+        json
     }
 }

@@ -17,16 +17,15 @@ pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
-use crate::dns::DnsSettings;
 use crate::policy::{Policies, Policy};
 use crate::state::{Node, NodeId, State};
 use cache::Cache;
+use dns::DnsConfigs;
 use message::Constants;
 use node::Features;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::watch;
 
 /// A part of a message, made once and shared.
 pub(super) type Json = Arc<RawValue>;
@@ -35,7 +34,7 @@ pub(super) type Json = Arc<RawValue>;
 pub(super) struct Renderer {
     policies: Arc<Policies>,
     derp_maps: DerpMaps,
-    dns: watch::Receiver<Arc<DnsSettings>>,
+    dns: DnsConfigs,
     constants: Constants,
     features: Features,
     cache: Mutex<Cache>,
@@ -55,7 +54,7 @@ impl Renderer {
         Self {
             policies: environment.policies.clone(),
             derp_maps: DerpMaps::new(environment.derp_map.clone()),
-            dns: environment.dns.clone(),
+            dns: DnsConfigs::new(environment.dns.clone()),
             constants: Constants { domain: environment.domain.clone(), logtail: environment.logtail },
             features: Features { taildrop: environment.taildrop, auto_update: environment.auto_update },
             cache: Mutex::default(),

@@ -38,7 +38,7 @@ impl Renderer {
         let own = node::own(state, &shown, self.features)?;
         let derp_map = self.derp_maps.get(state);
         let dial_plan = dial_plan(state, viewer);
-        let dns = self.dns_config(state, scene.viewer);
+        let dns = self.dns.get(state, scene.viewer);
         let mut sent = Sent {
             peers: IdSet::default(),
             expired: IdSet::default(),

@@ -1,6 +1,6 @@
 //! How commands change state: one file for each kind of thing.
 //!
-//! A command runs in a [`Step`](step::Step): it reads the state, and writes records;
+//! A command runs in a [`Step`]: it reads the state, and writes records;
 //! stored rows, derived primaries and [`Change`]s follow from what was written, so
 //! no command can forget them. What a command refuses leaves nothing behind but
 //! the clock and the memory of the request.

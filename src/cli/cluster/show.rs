@@ -1,0 +1,102 @@
+//! The cluster's state at a glance.
+
+use crate::cli::error::Error;
+use crate::cli::table::{Cell, Colour, Table, paint};
+use crate::cluster::{ClusterStatus, MemberStatus};
+
+/// A headline that tells how things are, what to do if they are bad, then the
+/// replicas, then warnings.
+pub(super) fn status(status: &ClusterStatus, colour: bool, program: &str) -> String {
+    let (headline, shade) = headline(status);
+    let mut text = paint(&headline, Some(shade).filter(|_| colour)) + "\n";
+    for step in next_steps(status, program) {
+        text += &format!("{step}\n");
+    }
+    text += "\n";
+    text += &members(status).render(colour);
+    if !status.warnings.is_empty() {
+        text += "\n";
+    }
+    for warning in &status.warnings {
+        text += &format!("{} {warning}\n", paint("Warning:", Some(Colour::Yellow).filter(|_| colour)));
+    }
+    text
+}
+
+fn headline(status: &ClusterStatus) -> (String, Colour) {
+    let (total, well) = (status.members.len(), well(status));
+    let replicas = if total == 1 { "replica" } else { "replicas" };
+    let Some(leader) = status.leader.filter(|_| status.has_quorum) else {
+        return (format!("NO QUORUM: {well} of {total} {replicas} healthy, nothing can be written"), Colour::Red);
+    };
+    let word = if well == total { "healthy" } else { "DEGRADED" };
+    let shade = if well == total { Colour::Green } else { Colour::Yellow };
+    let tolerates = tolerates(status.failures_tolerated);
+    (format!("{word}: {well} of {total} {replicas}, leader {leader}, {tolerates}"), shade)
+}
+
+fn next_steps(status: &ClusterStatus, program: &str) -> Vec<String> {
+    let ill: Vec<String> =
+        status.members.iter().filter(|member| !member.healthy).map(|m| format!("{} ({})", m.id, m.address)).collect();
+    if !ill.is_empty() {
+        let many = if ill.len() == 1 { "replica" } else { "replicas" };
+        return vec![format!("Next: start or reconnect {many} {}, and look at the log there.", ill.join(", "))];
+    }
+    if !(status.has_quorum && status.leader.is_some()) {
+        return vec!["Next: wait a few seconds for an election, then look again.".into()];
+    }
+    let learners = status.members.iter().filter(|member| !votes(member));
+    learners.map(|m| format!("Next: \"{program} cluster promote {}\" lets replica {} vote.", m.id, m.id)).collect()
+}
+
+fn members(status: &ClusterStatus) -> Table {
+    let mut table = Table::new(&["ID", "ADDRESS", "ROLE", "HEALTH", "TERM", "APPLIED", "LAG", "CLIENTS", "VERSION"]);
+    let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+    for member in &status.members {
+        table.row(vec![
+            member.id.to_string().into(),
+            member.address.as_str().into(),
+            member.role.as_str().into(),
+            Cell::good(if member.healthy { "healthy" } else { "unhealthy" }, member.healthy),
+            number(member.term).into(),
+            number(member.applied).into(),
+            number(member.lag).into(),
+            number(member.clients).into(),
+            if member.version.is_empty() { "-" } else { &member.version }.into(),
+        ]);
+    }
+    table
+}
+
+/// What the removal of a replica would leave.
+pub(super) fn removal(status: &ClusterStatus, id: u64) -> Result<String, Error> {
+    let gone = status.members.iter().find(|member| member.id == id);
+    let gone = gone.ok_or_else(|| Error::said(format!("there is no replica {id}: see \"cluster status\"")))?;
+    let rest: Vec<&MemberStatus> = status.members.iter().filter(|member| votes(member) && member.id != id).collect();
+    let healthy = rest.iter().filter(|member| member.healthy).count();
+    let voters = if rest.len() == 1 { "voter" } else { "voters" };
+    let what = if votes(gone) { "replica" } else { "replica (which does not vote)" };
+    let left = format!("Without {what} {id} there are {} {voters}, {healthy} of them healthy", rest.len());
+    let needed = rest.len() / 2 + 1;
+    let consequence = match healthy.checked_sub(needed) {
+        None => "the cluster would have NO QUORUM, and nothing could be written".into(),
+        Some(spare) => format!("the cluster {}", tolerates(spare)),
+    };
+    Ok(format!("{left}: {consequence}."))
+}
+
+fn tolerates(failures: usize) -> String {
+    match failures {
+        0 => "tolerates no failure".into(),
+        1 => "tolerates 1 failure".into(),
+        many => format!("tolerates {many} failures"),
+    }
+}
+
+fn well(status: &ClusterStatus) -> usize {
+    status.members.iter().filter(|member| member.healthy).count()
+}
+
+fn votes(member: &MemberStatus) -> bool {
+    member.role != "learner"
+}

@@ -1,0 +1,98 @@
+//! `policy`.
+
+use super::context::Context;
+use super::error::Error;
+use super::go;
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct Group {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the policy
+    #[command(visible_aliases = ["show", "view", "fetch"])]
+    Get(Bypass),
+    /// Put a policy in force
+    #[command(visible_aliases = ["put", "update"])]
+    Set(File),
+    /// Check a policy without putting it in force
+    Check(File),
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// File with the policy, in HuJSON
+    #[arg(short, long, value_name = "string", required = true)]
+    file: PathBuf,
+    #[command(flatten)]
+    bypass: Bypass,
+}
+
+/// Headscale's way round its server, in both spellings.
+#[derive(Debug, Args)]
+struct Bypass {
+    #[arg(long, hide = true)]
+    bypass_server_and_access_database_directly: bool,
+    #[arg(long, hide = true)]
+    bypass_grpc_and_access_database_directly: bool,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    policy: String,
+}
+
+pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), Error> {
+    match group.command {
+        Command::Get(bypass) => {
+            bypass.refuse()?;
+            let answer: Policy = context.client()?.get("getting policy", "/api/v1/policy").await?;
+            // As it is, in every format: it is a document of its own.
+            context.terminal.print(&(answer.policy + "\n"))
+        }
+        Command::Set(args) => {
+            let body = args.body()?;
+            let _: Value = context.client()?.put("setting policy", "/api/v1/policy", &body).await?;
+            context.terminal.print("Policy updated.\n")
+        }
+        Command::Check(args) => {
+            let body = args.body()?;
+            let _: Value = context.client()?.post("checking policy", "/api/v1/policy/check", &body).await?;
+            context.terminal.print("Policy is valid\n")
+        }
+    }
+}
+
+impl Bypass {
+    fn refuse(&self) -> Result<(), Error> {
+        let flag =
+            match (self.bypass_server_and_access_database_directly, self.bypass_grpc_and_access_database_directly) {
+                (false, false) => return Ok(()),
+                (true, _) => "--bypass-server-and-access-database-directly",
+                (false, true) => "--bypass-grpc-and-access-database-directly",
+            };
+        Err(Error::said(format!(
+            "{flag} is not there: the policy is replicated, and only a running cluster can read or change it. Leave \
+             the flag out"
+        )))
+    }
+}
+
+impl File {
+    fn body(&self) -> Result<Value, Error> {
+        self.bypass.refuse()?;
+        Ok(json!({ "policy": read(&self.file)? }))
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::said(format!("reading policy file: {}", go::open_error(path, &error))))
+}

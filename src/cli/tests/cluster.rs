@@ -1,0 +1,141 @@
+//! The replicas: at a glance, and what changes them.
+
+use super::*;
+use crate::cluster::{ClusterStatus, MemberStatus};
+
+fn member(id: u64, role: &str, healthy: bool) -> MemberStatus {
+    let known = |number| healthy.then_some(number);
+    MemberStatus {
+        id,
+        address: format!("127.0.0.{id}:7946"),
+        role: role.into(),
+        term: known(4),
+        applied: known(1200 - id),
+        lag: known(id - 1),
+        clients: known(10),
+        version: if healthy { "0.1.0".into() } else { String::new() },
+        healthy,
+    }
+}
+
+fn status(leader: Option<u64>, failures_tolerated: usize, members: Vec<MemberStatus>) -> ClusterStatus {
+    ClusterStatus {
+        cluster_id: "c".into(),
+        answered_by: 1,
+        leader,
+        has_quorum: leader.is_some(),
+        failures_tolerated,
+        members,
+        warnings: Vec::new(),
+    }
+}
+
+fn serving(status: &ClusterStatus) -> Fake {
+    let body = serde_json::to_string(status).unwrap();
+    Fake::new(move |asked| match asked.line.as_str() {
+        "GET /api/v1/cluster" => (200, body.clone()),
+        "POST /api/v1/cluster/leader" => (200, r#"{"leader":2}"#.into()),
+        _ => (200, "{}".into()),
+    })
+}
+
+fn three(third_is_well: bool) -> ClusterStatus {
+    let members = vec![member(1, "leader", true), member(2, "follower", true), member(3, "follower", third_is_well)];
+    status(Some(1), usize::from(third_is_well), members)
+}
+
+#[test]
+fn a_healthy_cluster_says_so_first() {
+    let expected = "\
+healthy: 3 of 3 replicas, leader 1, tolerates 1 failure
+
+ID | ADDRESS        | ROLE     | HEALTH  | TERM | APPLIED | LAG | CLIENTS | VERSION
+1  | 127.0.0.1:7946 | leader   | healthy | 4    | 1199    | 0   | 10      | 0.1.0  
+2  | 127.0.0.2:7946 | follower | healthy | 4    | 1198    | 1   | 10      | 0.1.0  
+3  | 127.0.0.3:7946 | follower | healthy | 4    | 1197    | 2   | 10      | 0.1.0  
+";
+    assert_eq!(call("cluster status").at(&serving(&three(true))), prints(expected));
+}
+
+#[test]
+fn a_degraded_cluster_says_what_is_missing_and_still_succeeds() {
+    let mut degraded = three(false);
+    degraded.warnings.push("replica 2 runs on another base domain".into());
+    let ran = call("cluster status").at(&serving(&degraded));
+    assert_eq!(ran.code, 0);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines[0], "DEGRADED: 2 of 3 replicas, leader 1, tolerates no failure");
+    assert_eq!(lines[1], "Next: start or reconnect replica 3 (127.0.0.3:7946), and look at the log there.");
+    assert_eq!(lines[6], "3  | 127.0.0.3:7946 | follower | unhealthy | -    | -       | -   | -       | -      ");
+    assert_eq!(lines[8], "Warning: replica 2 runs on another base domain");
+}
+
+#[test]
+fn a_cluster_without_quorum_says_so_and_fails() {
+    let members = vec![member(1, "follower", true), member(2, "follower", false), member(3, "follower", false)];
+    let fake = serving(&status(None, 0, members));
+    let ran = call("cluster status").at(&fake);
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let expected = "NO QUORUM: 1 of 3 replicas healthy, nothing can be written\nNext: start or reconnect replicas 2 \
+                    (127.0.0.2:7946), 3 (127.0.0.3:7946), and look at the log there.\n";
+    assert!(ran.out.starts_with(expected), "{}", ran.out);
+    assert!(call("cluster status").in_colour().at(&fake).out.starts_with("\x1b[91mNO QUORUM"));
+    assert_eq!(call("cluster status -o json").at(&fake).code, 1);
+}
+
+#[test]
+fn the_status_in_json_is_the_apis() {
+    let json: serde_json::Value =
+        serde_json::from_str(&call("cluster status -o json").at(&serving(&three(true))).out).unwrap();
+    assert_eq!((&json["leader"], &json["failures_tolerated"]), (&1.into(), &1.into()));
+    let expected = serde_json::json!({
+        "id": 2, "address": "127.0.0.2:7946", "role": "follower", "term": 4, "applied": 1198, "lag": 1, "clients": 10,
+        "version": "0.1.0", "healthy": true
+    });
+    assert_eq!(json["members"][1], expected);
+}
+
+#[test]
+fn a_learner_that_is_well_can_be_promoted_next() {
+    let mut with_learner = three(true);
+    with_learner.members.push(member(4, "learner", true));
+    let ran = call("cluster status").at(&serving(&with_learner));
+    assert!(ran.out.contains("\nNext: \"headscale cluster promote 4\" lets replica 4 vote.\n"), "{}", ran.out);
+}
+
+#[test]
+fn replicas_are_added_promoted_and_given_the_lead() {
+    let cases = [
+        ("cluster add 4 127.0.0.4:7946", "POST /api/v1/cluster/member {\"address\":\"127.0.0.4:7946\",\"id\":4}"),
+        ("cluster promote 4", "POST /api/v1/cluster/member/4/promote {}"),
+        ("cluster transfer-leader 2", "POST /api/v1/cluster/leader {\"id\":2}"),
+        ("cluster transfer-leader", "POST /api/v1/cluster/leader {\"id\":null}"),
+    ];
+    for (line, request) in cases {
+        let fake = serving(&three(true));
+        assert_eq!(call(line).at(&fake).code, 0, "{line}");
+        let asked = fake.asked_once();
+        assert_eq!(format!("{} {}", asked.line, asked.body), request);
+    }
+    assert_eq!(call("cluster transfer-leader").at(&serving(&three(true))), prints("Replica 2 leads\n"));
+    assert_eq!(call("cluster promote").run(), fails("missing parameters: the replica's ID"));
+    assert!(call("cluster add 4").run().err.contains("missing parameters"));
+    assert!(call("cluster add four x").run().err.contains("strconv.ParseUint: parsing \"four\""));
+}
+
+#[test]
+fn removing_a_replica_says_what_is_left_and_asks() {
+    let fake = serving(&three(true));
+    let ran = call("cluster remove 3").answering("n\n").at(&fake);
+    let said = "Without replica 3 there are 2 voters, 2 of them healthy: the cluster tolerates no failure.\nDo you want to \
+                remove replica 3? [y/n] ";
+    assert_eq!(ran, Ran { code: 0, out: "Replica not removed\n".into(), err: said.into() });
+    assert_eq!(fake.asked().len(), 1);
+    let ran = call("cluster remove 3 --force").at(&fake);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Replica 3 removed\n"));
+    assert_eq!(fake.asked()[2].line, "DELETE /api/v1/cluster/member/3");
+    let ran = call("cluster remove 9 --force").at(&fake);
+    assert_eq!(ran, fails("there is no replica 9: see \"cluster status\""));
+    let ran = call("cluster remove 2").at(&serving(&three(false)));
+    assert!(ran.err.contains("2 voters, 1 of them healthy: the cluster would have NO QUORUM"), "{}", ran.err);
+}

@@ -1,0 +1,134 @@
+//! Listeners: HTTP/1.1 with upgrades over TCP, TLS or a Unix socket.
+//!
+//! HTTP/1.1 only, because `/ts2021` and `/derp` upgrade their connections, and
+//! HTTP/2 lives inside Noise. Every connection has a bound on the time for its
+//! request's head, and every listener one on its connections.
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// Connections of one listener at a time. A client holds one or two; ten thousand
+/// clients on one replica leave room, and a flood does not take all memory.
+const MAX_CONNECTIONS: usize = 40_000;
+
+/// For a request's head, and for a TLS handshake: a client that takes longer is
+/// broken or means harm.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After a failed `accept` (no file descriptors left, mostly): a moment for
+/// connections to end, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `router` on TCP, inside TLS if there is an acceptor, until `stop`.
+/// Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
+pub async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Some(slot) = next_slot(&slots, &stop).await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tokio::spawn(tcp_connection(stream, peer, tls.clone(), router.clone(), stop.clone(), slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves `router` on a Unix socket until `stop`: for administrators on this
+/// machine, who need no key.
+pub async fn unix(listener: UnixListener, router: Router, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Some(slot) = next_slot(&slots, &stop).await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, None, router.clone(), stop.clone(), slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection on the socket");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn next_slot(slots: &Arc<Semaphore>, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        slot = slots.clone().acquire_owned() => slot.ok(),
+        () = stop.cancelled() => None,
+    }
+}
+
+async fn tcp_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+    slot: OwnedSemaphorePermit,
+) {
+    // Map frames are small and urgent.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, Some(peer), router, stop, slot).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, Some(peer), router, stop, slot).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        },
+    }
+}
+
+async fn serve<S>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    router: Router,
+    stop: CancellationToken,
+    slot: OwnedSemaphorePermit,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+        }
+        router.clone().call(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(?peer, %error, "connection ended");
+    }
+    drop(slot);
+}

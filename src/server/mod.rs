@@ -1,0 +1,220 @@
+//! Starts the parts in order, and stops them in reverse.
+
+mod duties;
+mod identity;
+mod listen;
+mod log;
+mod policy_file;
+mod relay;
+mod sockets;
+
+use crate::cluster::Cluster;
+use crate::config::{Config, PolicySource};
+use crate::dns::DnsSettings;
+use crate::netmap::{Environment, Hub};
+use crate::policy::Policies;
+use crate::state::{ReplicaId, Settings};
+use crate::{api, cluster, control, derp, dns, metrics, web};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Over how long a stopping replica spreads the end of its streams, so that their
+/// clients do not all come to the other replicas in one moment.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A part could not be started. Says which, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct StartError {
+    what: String,
+    reason: String,
+}
+
+impl StartError {
+    fn new(what: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+/// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file again.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    log::start(&config.log);
+    let recorder = metrics::install().map_err(|e| StartError::new("metrics", e))?;
+    let mut signals = Signals::new().map_err(|e| StartError::new("signals", e))?;
+    // Sockets first: a port that is taken is told before anything is written.
+    let sockets = sockets::Sockets::open(&config).await?;
+
+    let cluster =
+        Cluster::start(cluster_options(&config)).await.map_err(|e| StartError::new("starting the cluster", e))?;
+    let stop = CancellationToken::new();
+    let policies = Arc::new(Policies::default());
+    let relay = relay::Parts::new(&config, &cluster)?;
+    let derp_map = relay::maps(&config, relay.is_some(), &stop).await?;
+    let hub = Hub::start(Environment {
+        cluster: cluster.clone(),
+        policies: policies.clone(),
+        derp_map: derp_map.clone(),
+        dns: dns_settings(&config, &stop),
+        domain: config.server_url.host().to_owned(),
+        taildrop: config.taildrop_enabled,
+        logtail: config.logtail_enabled,
+        auto_update: false,
+        offline_grace: config.offline_grace,
+    });
+
+    let reload = Arc::new(Notify::new());
+    let routers = routers(&config, &cluster, &hub, &policies, relay.as_ref(), derp_map, recorder, &stop);
+    let relay_handle = relay.as_ref().map(|parts| parts.relay.clone());
+    let identity = identity::of(&config, &cluster, relay.as_ref());
+    sockets.serve(routers, relay, &stop);
+    tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
+    tokio::spawn(duties::run(cluster.clone(), config.offline_grace, stop.clone()));
+    if let PolicySource::File(Some(path)) = &config.policy {
+        let memory = config.data_dir.join("policy-proposed");
+        tokio::spawn(policy_file::follow(cluster.clone(), path.clone(), memory, reload.clone(), stop.clone()));
+    }
+    tracing::info!(
+        replica = %cluster.id(), url = config.server_url.as_str(), listen = %config.listen_addr,
+        "serving"
+    );
+
+    signals.wait(&reload).await;
+    tracing::info!("stopping");
+    hub.drain(DRAIN).await;
+    stop.cancel();
+    if let Some(relay) = relay_handle {
+        relay.shutdown().await;
+    }
+    cluster.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What each listener serves.
+struct Routers {
+    public: axum::Router,
+    socket: axum::Router,
+    metrics: axum::Router,
+}
+
+fn routers(
+    config: &Config,
+    cluster: &Cluster,
+    hub: &Hub,
+    policies: &Arc<Policies>,
+    relay: Option<&relay::Parts>,
+    derp_map: watch::Receiver<Arc<crate::tailcfg::DerpMap>>,
+    recorder: metrics::Handle,
+    stop: &CancellationToken,
+) -> Routers {
+    let api = api::Options {
+        cluster: cluster.clone(),
+        policies: policies.clone(),
+        policy_mode: match config.policy {
+            PolicySource::Database => api::PolicyMode::Database,
+            PolicySource::File(_) => api::PolicyMode::File,
+        },
+    };
+    let server_url = config.server_url.as_str().to_owned();
+    let mut public = web::router(web::Options { cluster: cluster.clone(), server_url: server_url.clone() })
+        .merge(control::router(control::Options {
+            cluster: cluster.clone(),
+            hub: hub.clone(),
+            server_url,
+            stop: stop.clone(),
+        }))
+        .merge(derp::verify_router(derp::verify_against(cluster)))
+        .merge(api::authenticated(api.clone()));
+    if let Some(parts) = relay.filter(|parts| parts.listener.is_none()) {
+        public = public.merge(parts.router());
+    }
+    let pages = vec![derp::debug_page(relay.map(|parts| parts.relay.clone()), derp_map)];
+    Routers {
+        public: web::common(public, web::TrustedProxies::new(config.trusted_proxies.clone())),
+        socket: api::router(api),
+        metrics: web::with_security_headers(metrics::router(recorder, pages)),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        prefix_v4: config.prefixes.v4,
+        prefix_v6: config.prefixes.v6,
+        allocation: config.prefixes.allocation,
+        base_domain: config.dns.base_domain.clone(),
+        node_expiry: config.node.expiry,
+        ephemeral_timeout: config.node.ephemeral_inactivity_timeout,
+    }
+}
+
+fn cluster_options(config: &Config) -> cluster::Options {
+    let section = &config.cluster;
+    cluster::Options {
+        id: ReplicaId(section.id),
+        data_dir: config.data_dir.clone(),
+        listen_addr: section.listen_addr,
+        advertise_addr: section.advertise_addr.clone(),
+        peers: section.peers.iter().map(|peer| (ReplicaId(peer.id), peer.address.clone())).collect(),
+        secret_path: section.secret_path.clone(),
+        settings: settings(config),
+        noise_key_path: config.noise_private_key_path.clone(),
+        heartbeat_interval: section.heartbeat_interval,
+        election_timeout: section.election_timeout.clone(),
+    }
+}
+
+fn dns_settings(config: &Config, stop: &CancellationToken) -> watch::Receiver<Arc<DnsSettings>> {
+    let section = &config.dns;
+    let settings = DnsSettings {
+        magic_dns: section.magic_dns,
+        override_local_dns: section.override_local_dns,
+        nameservers: section.nameservers.clone(),
+        split: section.split.clone(),
+        search_domains: section.search_domains.clone(),
+        extra_records: section.extra_records.clone(),
+    };
+    let (sender, receiver) = watch::channel(Arc::new(settings));
+    if let Some(path) = section.extra_records_path.clone() {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = dns::watch_extra_records(path, sender) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+    receiver
+}
+
+struct Signals {
+    stop: [tokio::signal::unix::Signal; 3],
+    reload: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::quit())?],
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the process is told to stop.
+    async fn wait(&mut self, reload: &Notify) {
+        let [terminate, interrupt, quit] = &mut self.stop;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = quit.recv() => return,
+                _ = self.reload.recv() => {
+                    tracing::info!("SIGHUP: reading the policy file again");
+                    reload.notify_one();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The sockets that a replica listens on, apart from the one for its peers.
+
+use super::{Routers, StartError, listen, relay};
+use crate::config::{Config, RelayListener};
+use crate::derp;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// All of them, bound.
+pub struct Sockets {
+    public: TcpListener,
+    public_tls: Option<TlsAcceptor>,
+    admin: UnixListener,
+    metrics: Option<TcpListener>,
+    relay: Option<TcpListener>,
+    stun: Option<UdpSocket>,
+}
+
+impl Sockets {
+    /// Binds them, so that a port that is taken is told at once, by the key that names it.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let section = config.derp.server.as_ref();
+        let relay = section.and_then(|s| match s.listener {
+            RelayListener::Main => None,
+            RelayListener::Own(addr) => Some(addr),
+        });
+        Ok(Self {
+            public: tcp("listen_addr", config.listen_addr).await?,
+            public_tls: config.tls.as_ref().map(acceptor).transpose()?,
+            admin: admin(&config.unix_socket, config.unix_socket_permission)?,
+            metrics: match config.metrics_listen_addr {
+                Some(addr) => Some(tcp("metrics_listen_addr", addr).await?),
+                None => None,
+            },
+            relay: match relay {
+                Some(addr) => Some(tcp("derp.server.listen_addr", addr).await?),
+                None => None,
+            },
+            stun: match section.and_then(|s| s.stun_listen_addr) {
+                Some(addr) => Some(udp("derp.server.stun_listen_addr", addr).await?),
+                None => None,
+            },
+        })
+    }
+
+    /// Serves on each of them until `stop`.
+    pub fn serve(self, routers: Routers, relay: Option<relay::Parts>, stop: &CancellationToken) {
+        tokio::spawn(listen::tcp(self.public, self.public_tls, routers.public, stop.clone()));
+        tokio::spawn(listen::unix(self.admin, routers.socket, stop.clone()));
+        if let Some(listener) = self.metrics {
+            tokio::spawn(listen::tcp(listener, None, routers.metrics, stop.clone()));
+        }
+        if let (Some(listener), Some(parts)) = (self.relay, relay)
+            && let Some(tls) = parts.listener.clone()
+        {
+            let router = parts.router();
+            tokio::spawn(derp::serve_relay(listener, tls, parts.relay, router));
+        }
+        if let Some(socket) = self.stun {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = derp::serve_stun(socket) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+}
+
+async fn tcp(key: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|e| taken(key, addr, e))
+}
+
+async fn udp(key: &str, addr: SocketAddr) -> Result<UdpSocket, StartError> {
+    UdpSocket::bind(addr).await.map_err(|e| taken(key, addr, e))
+}
+
+fn taken(key: &str, addr: SocketAddr, error: std::io::Error) -> StartError {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program has it: stop that, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have the address",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        _ => "",
+    };
+    StartError::new(format!("{key} {addr}"), format!("{error}{hint}"))
+}
+
+fn acceptor(files: &crate::config::TlsFiles) -> Result<TlsAcceptor, StartError> {
+    let certificate = derp::Certificate::from_files(&files.cert, &files.key)
+        .map_err(|e| StartError::new("tls_cert_path, tls_key_path", e))?;
+    let config = certificate.server_config().map_err(|e| StartError::new("tls_cert_path, tls_key_path", e))?;
+    Ok(TlsAcceptor::from(Arc::clone(&config)))
+}
+
+/// A socket file that a process left behind is no error; one that somebody serves is.
+fn admin(path: &Path, permission: u32) -> Result<UnixListener, StartError> {
+    let failed = |e: std::io::Error| StartError::new(format!("unix_socket {}", path.display()), e);
+    if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(StartError::new(
+            format!("unix_socket {}", path.display()),
+            "a running server answers there already: stop it, or choose another path",
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(failed(e)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(permission)).map_err(failed)?;
+    Ok(listener)
+}

@@ -1,0 +1,243 @@
+//! Pages and endpoints as browsers and monitors meet them.
+
+use super::{Options, TrustedProxies, common, router};
+use crate::cluster::Cluster;
+use crate::state::{Allocation, AuthId, Command, Owner, PendingLogin, RegisterMethod, Settings, Time, UserId, Verdict};
+use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use std::time::Duration;
+use tower::ServiceExt;
+
+struct World {
+    cluster: Cluster,
+    site: Router,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let cluster = Cluster::in_memory(Settings {
+            prefix_v4: Some("100.64.0.0/10".parse().unwrap()),
+            prefix_v6: None,
+            allocation: Allocation::Sequential,
+            base_domain: String::new(),
+            node_expiry: Duration::ZERO,
+            ephemeral_timeout: Duration::from_secs(120),
+        });
+        let options = Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into() };
+        Self { cluster, site: common(router(options), TrustedProxies::default()) }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let (parts, body) = self.site.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+
+    async fn login(&self, hostname: &str, lifetime: Duration) -> AuthId {
+        let id = AuthId::generate();
+        let now = Time::now();
+        let login = PendingLogin {
+            id: id.clone(),
+            machine_key: MachineKey(rand::random()),
+            node_key: NodeKey(rand::random()),
+            hostinfo: Hostinfo {
+                hostname: hostname.into(),
+                os: "linux".into(),
+                request_tags: vec!["tag:server".into()],
+                json: "{}".into(),
+                ..Hostinfo::default()
+            },
+            cap_ver: CapVer::MIN,
+            expiry: None,
+            source: "192.0.2.1".parse().unwrap(),
+            created: now,
+            deadline: now + lifetime,
+            verdict: Verdict::Waiting,
+        };
+        self.cluster.write(Command::StartLogin(login)).await.unwrap();
+        id
+    }
+
+    async fn decide(&self, auth_id: &AuthId, approve: bool) {
+        self.cluster.write(Command::DecideLogin { auth_id: auth_id.clone(), approve }).await.unwrap();
+    }
+}
+
+const QUARTER: Duration = Duration::from_secs(900);
+
+#[tokio::test]
+async fn the_page_of_a_waiting_login_says_who_asks_and_what_to_type() {
+    let world = World::new();
+    let id = world.login("laptop", QUARTER).await;
+    let page = world.get(&format!("/register/{id}")).await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    for part in [
+        "laptop",
+        "linux",
+        "tag:server",
+        &format!("quorumscale nodes register --user USERNAME --key {id}"),
+        &format!("quorumscale auth register --user USERNAME --auth-id {id}"),
+        "quorumscale users create USERNAME",
+        "valid for another 14 minutes",
+        "width=device-width",
+    ] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    let page = world.get(&format!("/auth/{id}")).await;
+    assert!(page.text.contains(&format!("quorumscale auth approve --auth-id {id}")), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_page_runs_nothing_that_it_does_not_bring() {
+    let world = World::new();
+    let id = world.login("laptop", QUARTER).await;
+    let page = world.get(&format!("/register/{id}")).await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(policy.contains("script-src 'sha256-") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let inside = |name: &str| {
+        let (_, rest) = page.text.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once(&format!("</{name}>")).unwrap().0.to_owned()
+    };
+    for name in ["style", "script"] {
+        use base64::Engine;
+        use sha2::Digest;
+        let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(inside(name)));
+        assert!(policy.contains(&format!("{name}-src 'sha256-{hash}'")), "{name}");
+    }
+    assert!(!page.text.contains("style=") && !page.text.contains("//"), "no inline styles, nothing from elsewhere");
+    assert_eq!(page.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn what_a_machine_calls_itself_cannot_become_html() {
+    let world = World::new();
+    let id = world.login("<script>alert(1)</script>\u{202e}&\"'\n", QUARTER).await;
+    let page = world.get(&format!("/register/{id}")).await;
+    assert!(!page.text.contains("<script>alert"), "{}", page.text);
+    assert!(page.text.contains("<bdi>&lt;script&gt;alert(1)&lt;/script&gt;\u{202e}&amp;&quot;&#39;\u{fffd}</bdi>"));
+    let long = world.login(&"x".repeat(5000), QUARTER).await;
+    assert!(world.get(&format!("/register/{long}")).await.text.contains(&format!(">{}<", "x".repeat(100))));
+}
+
+#[tokio::test]
+async fn the_page_says_what_was_decided() {
+    let world = World::new();
+    let create = Command::CreateUser {
+        name: "alice".into(),
+        display_name: String::new(),
+        email: String::new(),
+        profile_pic_url: String::new(),
+    };
+    world.cluster.write(create).await.unwrap();
+    let id = world.login("laptop", QUARTER).await;
+    let state = async |id: &AuthId| world.get(&format!("/register/{id}?state")).await.text;
+    assert_eq!(state(&id).await, "waiting");
+    let approve = Command::ApproveLogin {
+        auth_id: id.clone(),
+        user: UserId(1),
+        owner: Owner::User(UserId(1)),
+        method: RegisterMethod::Cli,
+        policy_version: 0,
+        seed: 0,
+    };
+    world.cluster.write(approve).await.unwrap();
+    let page = world.get(&format!("/register/{id}")).await;
+    assert!(page.status == 200 && page.text.contains("under the name laptop"), "{}", page.text);
+    assert_eq!(state(&id).await, "registered");
+    let rejected = world.login("stranger", QUARTER).await;
+    world.decide(&rejected, false).await;
+    assert!(world.get(&format!("/register/{rejected}")).await.text.contains("turned this login away"));
+    let approved = world.login("check", QUARTER).await;
+    world.decide(&approved, true).await;
+    assert!(world.get(&format!("/auth/{approved}")).await.text.contains("You are done"));
+}
+
+#[tokio::test]
+async fn a_link_that_is_no_good_says_what_to_do() {
+    let world = World::new();
+    for path in ["/register/hskey-authreq-0123456789abcdef01234567", "/auth/hskey-authreq-0123456789abcdef01234567"] {
+        let page = world.get(path).await;
+        assert!(page.status == 410 && page.text.contains("Run &quot;tailscale up&quot;"), "{}", page.text);
+        assert!(page.text.contains("<title>Quorumscale - Error</title>") && page.text.contains("<h1>Gone</h1>"));
+    }
+    let expired = world.login("late", Duration::ZERO).await;
+    assert_eq!(world.get(&format!("/register/{expired}")).await.status, 410);
+    for path in ["/register/bogus", "/register/hskey-authreq-0123", "/register/%3Cscript%3E"] {
+        let page = world.get(path).await;
+        assert_eq!(page.status, 400, "{path}");
+        assert!(!page.text.contains("bogus") && page.text.contains("not a complete login link"));
+    }
+}
+
+#[tokio::test]
+async fn without_a_quorum_pages_and_health_say_so() {
+    let world = World::new();
+    let id = world.login("laptop", QUARTER).await;
+    assert_eq!(world.get("/health").await.text, r#"{"status":"pass"}"#);
+    assert_eq!(world.get("/readyz").await.status, 200);
+    world.cluster.set_quorum(false);
+    let page = world.get(&format!("/register/{id}")).await;
+    assert!(page.status == 503 && page.text.contains("load this page again"), "{}", page.text);
+    assert!(page.headers.contains_key("retry-after"));
+    let health = world.get("/health").await;
+    assert_eq!((health.status, health.text.as_str()), (503, r#"{"status":"fail"}"#));
+    assert_eq!(health.headers["content-type"], "application/health+json; charset=utf-8");
+    assert_eq!(world.get("/readyz").await.status, 503);
+    assert_eq!(world.get("/livez").await.status, 200, "the process is alive");
+}
+
+#[tokio::test]
+async fn a_profile_points_apples_devices_here() {
+    let world = World::new();
+    for (platform, domain) in [
+        ("ios", "io.tailscale.ipn.ios"),
+        ("macos-app-store", "io.tailscale.ipn.macos"),
+        ("macos-standalone", "io.tailscale.ipn.macsys"),
+    ] {
+        let profile = world.get(&format!("/apple/{platform}")).await;
+        assert_eq!(profile.headers["content-type"], "application/x-apple-aspen-config; charset=utf-8");
+        assert!(profile.text.contains(&format!("<string>{domain}</string>")), "{}", profile.text);
+        assert!(profile.text.contains("<key>ControlURL</key><string>https://vpn.example.com?a&amp;b</string>"));
+    }
+    assert_eq!(world.get("/apple/watch").await.status, 400);
+    for path in ["/apple", "/windows"] {
+        let page = world.get(path).await;
+        assert!(page.text.contains("tailscale login --login-server https://vpn.example.com?a&amp;b"), "{}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn every_response_has_the_security_headers() {
+    let world = World::new();
+    for (path, status) in
+        [("/", 200), ("/favicon.ico", 200), ("/robots.txt", 200), ("/version", 200), ("/nothing", 404)]
+    {
+        let answer = world.get(path).await;
+        assert_eq!(answer.status, status, "{path}");
+        for (name, value) in
+            [("x-frame-options", "DENY"), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
+        {
+            assert_eq!(answer.headers[name], value, "{path}");
+        }
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+    }
+    let version: serde_json::Value = serde_json::from_str(&world.get("/version").await.text).unwrap();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert!(version["go"]["os"].is_string() && version["buildTime"].is_string() && version["dirty"].is_boolean());
+    assert!(world.get("/nothing").await.text.contains("<h1>Not Found</h1>"));
+    let post = Request::builder().method("POST").uri("/nothing").body(Body::empty()).unwrap();
+    assert_eq!(world.site.clone().oneshot(post).await.unwrap().status(), StatusCode::NOT_FOUND);
+}

@@ -1,0 +1,113 @@
+//! One server process and its files.
+
+use super::cluster::Settings;
+use super::process::Process;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The server under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_quorumscale");
+
+pub struct Replica {
+    pub id: u64,
+    pub address: Ipv4Addr,
+    pub dir: PathBuf,
+    process: Option<Process>,
+}
+
+impl Replica {
+    pub fn new(id: u64, address: Ipv4Addr, dir: PathBuf) -> Replica {
+        Replica { id, address, dir, process: None }
+    }
+
+    /// Writes its configuration, which is what `cluster/nodeN.yaml` is for a person.
+    /// `peers` are the replicas that form the cluster.
+    pub fn configure(&self, peers: &[(u64, Ipv4Addr)], secret: &str, settings: &Settings) {
+        std::fs::create_dir_all(&self.dir).expect("a directory for the replica");
+        std::fs::write(self.dir.join("secret"), secret).expect("its secret");
+        let Replica { id, address, .. } = self;
+        let Settings { config, cluster_config, insecure_relay, .. } = settings;
+        let peers: String =
+            peers.iter().map(|(id, address)| format!("    - {{ id: {id}, address: \"{address}:7946\" }}\n")).collect();
+        let text = format!(
+            "server_url: http://{address}:8080\n\
+             listen_addr: {address}:8080\n\
+             metrics_listen_addr: {address}:9090\n\
+             data_dir: data\n\
+             unix_socket: server.sock\n\
+             cluster:\n\
+             \x20 id: {id}\n\
+             \x20 listen_addr: {address}:7946\n\
+             \x20 advertise_addr: {address}:7946\n\
+             \x20 secret_path: secret\n\
+             \x20 client_addresses: [{address}]\n\
+             {cluster_config}\
+             \x20 peers:\n{peers}\
+             derp:\n\
+             \x20 server:\n\
+             \x20   enabled: true\n\
+             \x20   listen_addr: {address}:8443\n\
+             \x20   stun_listen_addr: {address}:3478\n\
+             \x20   ipv4: {address}\n\
+             \x20   insecure_for_tests: {insecure_relay}\n\
+             {config}"
+        );
+        std::fs::write(self.config(), text).expect("its configuration");
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config.yaml")
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}:8080", self.address)
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "replica {} runs already", self.id);
+        let mut command = Self::command(&self.dir);
+        command.arg("serve").arg("-c").arg(self.config());
+        self.process = Some(Process::start(&mut command, &self.log_file()));
+    }
+
+    /// The binary, with nothing in its environment that could decide instead of the file.
+    pub fn command(dir: &Path) -> Command {
+        let mut command = Command::new(BINARY);
+        command.current_dir(dir);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("HEADSCALE_") || text.starts_with("QUORUMSCALE_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap_or_else(|| panic!("replica {} does not run", self.id))
+    }
+
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// As when power is lost, but for what the disk holds.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Asks it to stop, and forgets it; the caller waits with [`Process::ended`].
+    pub fn take(&mut self) -> Process {
+        self.process.take().unwrap_or_else(|| panic!("replica {} does not run", self.id))
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+}
