@@ -1,10 +1,10 @@
 //! The command line: Headscale's commands, and `cluster` beside them.
 //!
-//! A command talks to a server only through the REST API ([`client`]), by the
+//! A command talks to a server only through the REST API (`client`), by the
 //! administrators' socket or by URLs and an API key. Names, flags, columns,
 //! messages and exit codes are Headscale's, because scripts read them; the
 //! program answers to the name that it is called by. Each group of commands is
-//! a file; what they share is [`context::Context`].
+//! a file; what they share is `context::Context`.
 //!
 //! | file | what it has |
 //! |---|---|

@@ -15,6 +15,10 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often a follower asks its leader; a leader knows by itself.
 const PULSE: Duration = Duration::from_millis(500);
+/// How soon it asks again when there was no answer.
+const PULSE_AGAIN: Duration = Duration::from_millis(100);
+/// For how long something is tried at least, also when no quorum was heard of before.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the leader may take to answer.
 const PULSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,11 @@ impl Contact {
     /// Whether nothing was heard of a quorum for the whole patience.
     pub fn is_lost(&self) -> bool {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= PATIENCE
+    }
+
+    /// Whether what was begun then, and not done yet, is to be given up.
+    pub fn is_hopeless(&self, begun: tokio::time::Instant) -> bool {
+        self.is_lost() && begun.elapsed() >= LEAST_PATIENCE
     }
 
     fn hear(&self, at: Instant) {
@@ -72,17 +81,23 @@ impl Replica {
             () = self.stopping.cancelled() => return,
             () = self.recovered() => {}
         }
+        let mut changes = self.raft.server_metrics();
         loop {
-            tokio::select! {
+            let heard = tokio::select! {
                 () = self.stopping.cancelled() => return,
-                at = self.pulse() => at.into_iter().for_each(|at| self.contact.hear(at)),
-            }
+                heard = self.pulse() => heard,
+            };
+            heard.into_iter().for_each(|at| self.contact.hear(at));
             if self.contact.is_lost() {
                 self.contact.set(false);
             }
+            // Another leader is asked at once.
+            let leader = self.leader();
+            let next_leader = async { while changes.changed().await.is_ok() && self.leader() == leader {} };
             tokio::select! {
                 () = self.stopping.cancelled() => return,
-                () = tokio::time::sleep(PULSE) => {}
+                () = next_leader => {}
+                () = tokio::time::sleep(if heard.is_some() { PULSE } else { PULSE_AGAIN }) => {}
             }
         }
     }

@@ -61,9 +61,9 @@ impl Replica {
     }
 
     async fn change_somewhere(self: &Arc<Self>, change: Change) -> Result<ReplicaId, MembershipError> {
-        let deadline = Instant::now() + LEADER_PATIENCE;
+        let begun = Instant::now();
         let mut backoff = Backoff::new();
-        while Instant::now() < deadline && !self.contact.is_lost() {
+        while begun.elapsed() < LEADER_PATIENCE {
             if let Some(leader) = self.leader() {
                 // A leader that removes itself would leave the cluster without one for a while.
                 let leaving = matches!(change, Change::Remove(id) if id == leader);
@@ -76,6 +76,9 @@ impl Replica {
                     Ok(id) if !leaving => return Ok(id),
                     Ok(_) | Err(_) => {}
                 }
+            }
+            if self.contact.is_hopeless(begun) {
+                break;
             }
             backoff.pause().await;
         }
@@ -176,7 +179,7 @@ impl Replica {
         if membership.voter_ids().any(|voter| voter == id.0) {
             return Ok(Ok(id));
         }
-        if !self.is_alive(metrics, id) {
+        if !self.answering().await.contains(&id) {
             return Err(format!("replica {id} does not answer: as a voter it would be missing"));
         }
         let behind = metrics.last_log_index.unwrap_or(0).saturating_sub(matched(metrics, id).unwrap_or(0));
@@ -201,7 +204,7 @@ impl Replica {
         }
         let change = match membership.voter_ids().any(|voter| voter == id.0) {
             true => {
-                self.check_quorum_without(metrics, id)?;
+                self.check_quorum_without(metrics, id).await?;
                 self.raft.change_membership(ChangeMembers::RemoveVoters(BTreeSet::from([id.0])), false)
             }
             false => self.raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id.0])), false),
@@ -221,10 +224,12 @@ impl Replica {
         }
     }
 
-    fn check_quorum_without(&self, metrics: &Metrics, id: ReplicaId) -> Result<(), String> {
+    async fn check_quorum_without(&self, metrics: &Metrics, id: ReplicaId) -> Result<(), String> {
         let left: Vec<u64> =
             metrics.membership_config.membership().voter_ids().filter(|voter| *voter != id.0).collect();
-        let alive = left.iter().filter(|voter| self.is_alive(metrics, ReplicaId(**voter))).count();
+        // Asked now: a change that its own majority cannot commit would leave the cluster stuck.
+        let answering = self.answering().await;
+        let alive = left.iter().filter(|voter| answering.contains(&ReplicaId(**voter))).count();
         let needed = left.len() / 2 + 1;
         if left.is_empty() {
             return Err(format!("replica {id} is the last voter"));
@@ -270,6 +275,11 @@ impl Replica {
                 best.ok_or_else(|| "no other voter answers".into())
             }
         }
+    }
+
+    /// The members that answer now.
+    async fn answering(&self) -> BTreeSet<ReplicaId> {
+        self.ask_all().await.into_iter().filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect()
     }
 
     /// Whether a member answered this leader lately.

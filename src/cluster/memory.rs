@@ -123,6 +123,7 @@ impl super::Cluster {
     pub fn set_quorum(&self, connected: bool) {
         match &self.inner {
             super::Inner::Memory(memory) => drop(memory.quorum.send_replace(connected)),
+            super::Inner::Replica(_) => unreachable!("only a cluster in memory has a quorum to take away"),
         }
     }
 }

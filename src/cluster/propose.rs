@@ -54,7 +54,8 @@ impl Replica {
     }
 
     async fn write_now(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
-        let deadline = Instant::now() + WRITE_PATIENCE;
+        let begun = Instant::now();
+        let deadline = begun + WRITE_PATIENCE;
         let permit = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
             let lost = self.contact.is_lost();
@@ -68,11 +69,12 @@ impl Replica {
         if bytes.len() > PROPOSAL_LIMIT {
             return Err(Unavailable::TooLarge(bytes.len()).into());
         }
-        self.settle(&proposal, &bytes, deadline).await
+        self.settle(&proposal, &bytes, begun).await
     }
 
     /// Tries until there is an answer, or no hope.
-    async fn settle(&self, proposal: &Proposal, bytes: &[u8], deadline: Instant) -> Result<Done, WriteError> {
+    async fn settle(&self, proposal: &Proposal, bytes: &[u8], begun: Instant) -> Result<Done, WriteError> {
+        let deadline = begun + WRITE_PATIENCE;
         let mut in_doubt = false;
         let mut hint = None;
         let mut backoff = Backoff::new();
@@ -96,7 +98,7 @@ impl Replica {
                 Attempt::NotLeader(other) => hint = other.filter(|other| *other != self.id),
                 Attempt::InDoubt => in_doubt = true,
             }
-            if !in_doubt && self.contact.is_lost() {
+            if !in_doubt && self.contact.is_hopeless(begun) {
                 return Err(Unavailable::NoQuorum.into());
             }
             backoff.pause().await;

@@ -35,7 +35,8 @@ impl Replica {
     }
 
     async fn read(&self) -> Result<Arc<State>, Unavailable> {
-        let deadline = Instant::now() + READ_PATIENCE;
+        let begun = Instant::now();
+        let deadline = begun + READ_PATIENCE;
         let mut backoff = Backoff::new();
         loop {
             let index = match self.leader() {
@@ -49,7 +50,7 @@ impl Replica {
                 self.applied_here(index, deadline).await.map_err(|()| Unavailable::NoQuorum)?;
                 return Ok(self.feed.view());
             }
-            if self.contact.is_lost() || Instant::now() >= deadline {
+            if self.contact.is_hopeless(begun) || Instant::now() >= deadline {
                 return Err(Unavailable::NoQuorum);
             }
             backoff.pause().await;

@@ -19,7 +19,7 @@ const ASK_PATIENCE: Duration = Duration::from_secs(1);
 const HEALTHY_LAG: u64 = 1000;
 
 /// A member's answer, or why there is none.
-type Answer = Result<wire::StatusResponse, String>;
+pub type Answer = Result<wire::StatusResponse, String>;
 
 impl Replica {
     /// How this replica is.
@@ -64,7 +64,8 @@ impl Replica {
         }
     }
 
-    async fn ask_all(&self) -> BTreeMap<ReplicaId, Answer> {
+    /// Every member's answer, or why there is none.
+    pub async fn ask_all(&self) -> BTreeMap<ReplicaId, Answer> {
         let members = members(self.metrics().membership_config.membership());
         let answers = members.into_iter().map(async |(id, (address, _))| (id, self.ask_member(id, &address).await));
         join_all(answers).await.into_iter().collect()

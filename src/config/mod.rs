@@ -1,6 +1,6 @@
 //! Configuration: Headscale's keys, and this server's own beside them.
 //!
-//! [`load`] finds the file, lays the environment over it, checks everything
+//! [`load()`] finds the file, lays the environment over it, checks everything
 //! and gives a [`Config`] in which every value is parsed and every default is
 //! filled in; all problems are reported together. [`load_client`] reads the
 //! few keys that the command line needs to reach a server, and checks no other.

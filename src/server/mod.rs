@@ -3,6 +3,7 @@
 mod duties;
 mod identity;
 mod listen;
+mod log;
 mod policy_file;
 mod relay;
 mod sockets;
@@ -40,6 +41,7 @@ impl StartError {
 
 /// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file again.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    log::start(&config.log);
     let recorder = metrics::install().map_err(|e| StartError::new("metrics", e))?;
     let mut signals = Signals::new().map_err(|e| StartError::new("signals", e))?;
     // Sockets first: a port that is taken is told before anything is written.
