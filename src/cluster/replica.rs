@@ -13,6 +13,7 @@ use crate::state::{ReplicaId, Time};
 use crate::tailcfg::PrivateKey;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -155,6 +156,12 @@ impl Replica {
         metrics.membership_config.membership().get_node(&id.0).map(|node| node.addr.clone())
     }
 
+    fn addresses(&self) -> HashMap<ReplicaId, String> {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let nodes = metrics.membership_config.membership().nodes();
+        nodes.map(|(id, node)| (ReplicaId(*id), node.addr.clone())).collect()
+    }
+
     /// The server's keys; `None` before they are in state, or if they do not open.
     pub fn keyring(&self) -> Option<&Keyring> {
         if let Some(keyring) = self.keyring.get() {
@@ -253,6 +260,7 @@ impl Replica {
         loop {
             let leads = metrics.borrow_watched().state == ServerState::Leader;
             self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+            self.links.set_members(self.addresses());
             let failure = fatal.borrow_watched().running_state.clone().err();
             if self.stopping.is_cancelled() {
                 return;

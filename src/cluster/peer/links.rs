@@ -6,6 +6,7 @@ use super::tls::{self, PeerTls};
 use crate::cluster::feed::Feed;
 use crate::cluster::wire::peer_client::PeerClient;
 use crate::state::ReplicaId;
+use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::io;
@@ -67,11 +68,32 @@ pub struct Links {
     feed: Arc<Feed>,
     channels: Mutex<HashMap<(Peer, Purpose), Channel>>,
     problems: Arc<Mutex<HashMap<Peer, Problem>>>,
+    members: ArcSwap<HashMap<ReplicaId, String>>,
 }
 
 impl Links {
     pub fn new(own: ReplicaId, tls: PeerTls, secret_path: PathBuf, feed: Arc<Feed>) -> Self {
-        Self { own, tls, secret_path, feed, channels: Mutex::default(), problems: Arc::default() }
+        Self {
+            own,
+            tls,
+            secret_path,
+            feed,
+            channels: Mutex::default(),
+            problems: Arc::default(),
+            members: ArcSwap::default(),
+        }
+    }
+
+    /// Where the members are, by the newest membership.
+    pub fn set_members(&self, members: HashMap<ReplicaId, String>) {
+        if **self.members.load() != members {
+            self.members.store(Arc::new(members));
+        }
+    }
+
+    /// Where a member is; `None`: it is none, as far as is known.
+    pub fn member_address(&self, id: ReplicaId) -> Option<String> {
+        self.members.load().get(&id).cloned()
     }
 
     /// A client for a replica at an address. Cheap: it connects when it is used, and

@@ -42,8 +42,7 @@ pub struct Network {
 
 impl Network {
     fn peer(&self, target: u64, node: &BasicNode, purpose: Purpose) -> Peer {
-        let client = self.links.client(ReplicaId(target), &node.addr, purpose);
-        Peer { client, own: self.own, target }
+        Peer { links: self.links.clone(), purpose, address: node.addr.clone(), own: self.own, target }
     }
 }
 
@@ -65,12 +64,22 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// One other replica.
 pub struct Peer {
-    client: Client,
+    links: Arc<Links>,
+    purpose: Purpose,
+    /// Where it was when Raft began with it.
+    address: String,
     own: u64,
     target: u64,
 }
 
 impl Peer {
+    /// Raft does not begin anew with a member that has moved, so each call looks for it.
+    fn client(&self) -> Client {
+        let target = ReplicaId(self.target);
+        let moved = self.links.member_address(target);
+        self.links.client(target, moved.as_deref().unwrap_or(&self.address), self.purpose)
+    }
+
     /// Waits for an answer no longer than Raft wants it.
     async fn bounded<T>(
         &self,
@@ -122,7 +131,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 sent.fetch_add(1, Ordering::Relaxed);
                 wire::AppendRequest::from(&request)
             });
-            let mut client = self.client.clone();
+            let mut client = self.client();
             let answers = self.bounded(RPCTypes::AppendEntries, patience, client.append(requests)).await?;
             let state = Some((answers, owed));
             let (own, target) = (self.own, self.target);
@@ -143,7 +152,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = client.vote(wire::VoteRequest::from(&request));
         let answer = self.bounded(RPCTypes::Vote, option.soft_ttl(), call).await?;
         VoteResponse::try_from(&answer).map_err(malformed)
@@ -154,7 +163,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = client.pre_vote(wire::VoteRequest::from(&request));
         let answer = self.bounded(RPCTypes::Vote, option.soft_ttl(), call).await?;
         VoteResponse::try_from(&answer).map_err(malformed)
@@ -173,7 +182,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         // It ends when the receiver is gone, or at the end of the file; a file that cannot
         // be read ends it early, and the other end misses the rest.
         tokio::task::spawn_blocking(move || send_chunks(&file, start, &chunks));
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = client.install_snapshot(tokio_stream::wrappers::ReceiverStream::new(receiver));
         let answer = tokio::select! {
             answer = self.bounded(RPCTypes::InstallSnapshot, option.soft_ttl(), call) => answer?,
@@ -188,7 +197,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = client.transfer_leader(wire::TransferRequest::from(&request));
         let answer = self.bounded(RPCTypes::TransferLeader, option.soft_ttl(), call).await?;
         Transferred::try_from(&answer).map_err(malformed)
