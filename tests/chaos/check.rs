@@ -54,6 +54,10 @@ pub async fn check(cluster: &Cluster, history: &History, driver: &Driver, dice: 
             Some(_) => {}
         }
     }
+    let verification = cluster.run(1, &["cluster", "verify"]);
+    if !verification.status.success() {
+        findings.different.push(String::from_utf8_lossy(&verification.stdout).into_owned());
+    }
     findings.wrong.append(&mut history.events().wrong);
     findings
 }

@@ -1,7 +1,7 @@
 //! The replicas: at a glance, and what changes them.
 
 use super::*;
-use crate::cluster::{ClusterStatus, MemberStatus};
+use crate::cluster::{ClusterStatus, MemberStatus, Verification, VerifiedReplica};
 
 fn member(id: u64, role: &str, healthy: bool) -> MemberStatus {
     let known = |number| healthy.then_some(number);
@@ -138,4 +138,60 @@ fn removing_a_replica_says_what_is_left_and_asks() {
     assert_eq!(ran, fails("there is no replica 9: see \"cluster status\""));
     let ran = call("cluster remove 2").at(&serving(&three(false)));
     assert!(ran.err.contains("2 voters, 1 of them healthy: the cluster would have NO QUORUM"), "{}", ran.err);
+}
+
+#[test]
+fn the_members_are_the_statuss_list() {
+    let members = call("cluster members").at(&serving(&three(false)));
+    assert_eq!(members.code, 0);
+    assert!(members.out.starts_with("ID | ADDRESS        | ROLE     | HEALTH"), "{}", members.out);
+    assert_eq!(members.out.lines().count(), 4);
+    let json = call("cluster members -o json").at(&serving(&three(true))).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().map(Vec::len), Some(3));
+}
+
+fn verifying(verification: &Verification) -> Fake {
+    let body = serde_json::to_string(verification).unwrap();
+    Fake::new(move |asked| match asked.line.as_str() {
+        "GET /api/v1/cluster/verify" => (200, body.clone()),
+        _ => (404, "{}".into()),
+    })
+}
+
+fn verified(id: u64) -> VerifiedReplica {
+    VerifiedReplica { id, records: Some(20), hash: "0123456789abcdef0123".into(), ..VerifiedReplica::default() }
+}
+
+#[test]
+fn a_verification_succeeds_only_if_all_were_compared_and_are_equal() {
+    let all = vec![verified(1), verified(2), verified(3)];
+    let mut verification = Verification { index: 99, equal: true, majority: true, replicas: all };
+    let expected = "\
+equal: 3 of 3 replicas, at log entry 99
+
+ID | RECORDS | HASH             | MEMORY | DISK        
+1  | 20      | 0123456789abcdef | equal  | as in memory
+2  | 20      | 0123456789abcdef | equal  | as in memory
+3  | 20      | 0123456789abcdef | equal  | as in memory
+";
+    assert_eq!(call("cluster verify").at(&verifying(&verification)), prints(expected));
+
+    verification.equal = false;
+    verification.replicas[1].differs = vec!["nodes".into(), "users".into()];
+    verification.replicas[2].differs_on_disk = vec!["users".into()];
+    let ran = call("cluster verify").at(&verifying(&verification));
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    assert!(ran.out.starts_with("DIFFERENT: 2 of 3 replicas, at log entry 99\n"), "{}", ran.out);
+    assert!(ran.out.contains("| differs: nodes, users | as in memory"), "{}", ran.out);
+    assert!(ran.out.contains("| equal                 | differs: users"), "{}", ran.out);
+    assert_eq!(call("cluster verify -o json").at(&verifying(&verification)).code, 1);
+
+    let gone = VerifiedReplica { id: 2, problem: Some("it is not running".into()), ..VerifiedReplica::default() };
+    let replicas = vec![verified(1), gone, verified(3)];
+    let verification = Verification { index: 99, equal: false, majority: true, replicas };
+    let ran = call("cluster verify").at(&verifying(&verification));
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.starts_with("INCOMPLETE: 2 of 3 replicas could be compared, and are equal"), "{}", ran.out);
+    assert!(ran.out.ends_with("\nWarning: replica 2: it is not running\n"), "{}", ran.out);
 }
