@@ -20,17 +20,27 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How often the log says that this replica still waits for them.
 const SAY_EVERY: u32 = 50;
 
+/// What a replica is when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One of the cluster, or of those that begin it.
+    Member,
+    /// Nobody yet: an administrator adds it.
+    Waiting,
+}
+
 impl Replica {
     /// Gives an empty store its place: alone, as one of the first voters, or waiting
     /// to be added. A replica that lost its data is refused: it may have acknowledged
     /// what it no longer has, and with it as a voter that could be lost.
-    pub async fn found(&self) -> Result<(), StartError> {
+    pub async fn found(&self) -> Result<Place, StartError> {
         if self.is_initialized().await? {
-            return Ok(());
+            return Ok(Place::Member);
         }
         let peers = &self.options.peers;
         if peers.iter().all(|(id, _)| *id == self.id) {
-            return self.initialize(&[(self.id, self.options.advertise_addr.clone())]).await;
+            self.initialize(&[(self.id, self.options.advertise_addr.clone())]).await?;
+            return Ok(Place::Member);
         }
         if !peers.iter().any(|(id, _)| *id == self.id) {
             tracing::info!(
@@ -38,16 +48,17 @@ impl Replica {
                 self.id,
                 self.options.advertise_addr
             );
-            return Ok(());
+            return Ok(Place::Waiting);
         }
         let mut said = 0u32;
         while !self.is_initialized().await? {
             let waiting = self.ask_peers().await?;
-            let Some(waiting) = waiting else { return Ok(()) };
+            let Some(waiting) = waiting else { return Ok(Place::Member) };
             // A majority with empty stores: there is no cluster that could have lost something.
             if peers.len() - waiting.len() > peers.len() / 2 {
                 tracing::info!("beginning a cluster of {} replicas", peers.len());
-                return self.initialize(peers).await;
+                self.initialize(peers).await?;
+                return Ok(Place::Member);
             }
             if said.is_multiple_of(SAY_EVERY) {
                 tracing::info!("waiting for a majority of the first replicas: {}", waiting.join("; "));
@@ -55,7 +66,7 @@ impl Replica {
             said += 1;
             tokio::time::sleep(ASK_EVERY).await;
         }
-        Ok(())
+        Ok(Place::Member)
     }
 
     /// Asks the other first voters whether there is a cluster already: `None` if there

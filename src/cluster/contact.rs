@@ -133,7 +133,9 @@ impl Replica {
         let mut client = self.links.client(leader, &address, Purpose::Calls);
         let call = client.status(wire::StatusRequest {});
         let answer = tokio::time::timeout(PULSE_PATIENCE, call).await.ok()?.ok()?.into_inner();
-        let age = Duration::from_millis(answer.quorum_age_ms?);
-        asked.checked_sub(age)
+        // Both: the leader hears a quorum, and this replica hears the leader. It does not
+        // if it was removed, or if only one direction of the network works.
+        let age = answer.quorum_age_ms?.max(answer.caller_age_ms?);
+        asked.checked_sub(Duration::from_millis(age))
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 /// Batches that a slow subscriber may be behind before it has to look at the
 /// whole view again. A batch is a few changes and shares its view's structure,
 /// so this is some megabytes at most.
-const BATCHES_KEPT: usize = 4096;
+const BATCHES_KEPT: usize = 1024;
 
 /// The latest view, and news of newer ones. One writer, any number of readers.
 pub(super) struct Feed {

@@ -27,6 +27,8 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(75);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another one may take to become leader.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a new address is announced until it is known.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// A member that answered the leader within this time is alive.
 const ALIVE: Duration = Duration::from_secs(2);
 /// Log entries that a learner may be behind when it becomes a voter.
@@ -39,6 +41,8 @@ pub enum Change {
     Promote(ReplicaId),
     Remove(ReplicaId),
     Transfer(Option<ReplicaId>),
+    /// A member says that its peers reach it elsewhere now.
+    Readdress(ReplicaId, String),
 }
 
 /// The replica that it was about, or who leads instead of this one; or why it is refused.
@@ -117,6 +121,48 @@ impl Replica {
             Change::Promote(id) => self.promote_here(&metrics, id).await,
             Change::Remove(id) => self.remove_here(&metrics, id).await,
             Change::Transfer(to) => self.transfer(to).await,
+            Change::Readdress(id, address) => self.readdress_here(&metrics, id, address).await,
+        }
+    }
+
+    /// Safe for an address that another one had: every call names the replica that it is for.
+    async fn readdress_here(&self, metrics: &Metrics, id: ReplicaId, address: String) -> Changed {
+        let membership = metrics.membership_config.membership();
+        if membership.get_node(&id.0).is_none() {
+            return Err(format!("replica {id} is no member"));
+        }
+        let nodes = BTreeMap::from([(id.0, BasicNode::new(&address))]);
+        let change = self.raft.change_membership(ChangeMembers::SetNodes(nodes), true);
+        Ok(committed(change).await?.map(|_| id))
+    }
+
+    /// Tells the others where this replica is, if its configuration has another
+    /// address than the membership. All are asked: the leader does not reach this
+    /// replica, so this one may not know who leads.
+    pub async fn announce_address(self: Arc<Self>) {
+        let address = &self.options.advertise_addr;
+        loop {
+            let members = members(self.metrics().membership_config.membership());
+            match members.get(&self.id) {
+                Some((known, _)) if known == address => return,
+                Some(_) => self.announce(&members).await,
+                // It may be added later, with whatever address is right then.
+                None => {}
+            }
+            tokio::time::sleep(ANNOUNCE_EVERY).await;
+        }
+    }
+
+    async fn announce(self: &Arc<Self>, members: &BTreeMap<ReplicaId, (String, bool)>) {
+        let change = Change::Readdress(self.id, self.options.advertise_addr.clone());
+        if let Ok(Ok(_)) = self.change_here(change.clone()).await {
+            return;
+        }
+        for id in members.keys().filter(|id| **id != self.id) {
+            if let Ok(Ok(_)) = self.change_at(*id, change.clone()).await {
+                tracing::info!("the peers of replica {} know its new address", self.id);
+                return;
+            }
         }
     }
 
@@ -316,6 +362,7 @@ impl From<wire::membership_request::Change> for Change {
             Wire::Add(add) => Change::Add(ReplicaId(add.id), add.address),
             Wire::Promote(id) => Change::Promote(ReplicaId(id)),
             Wire::Remove(id) => Change::Remove(ReplicaId(id)),
+            Wire::Readdress(at) => Change::Readdress(ReplicaId(at.id), at.address),
             Wire::TransferTo(id) => Change::Transfer((id != 0).then_some(ReplicaId(id))),
         }
     }
@@ -326,6 +373,7 @@ impl From<Change> for wire::membership_request::Change {
         use wire::membership_request::Add;
         match change {
             Change::Add(id, address) => Self::Add(Add { id: id.0, address }),
+            Change::Readdress(id, address) => Self::Readdress(Add { id: id.0, address }),
             Change::Promote(id) => Self::Promote(id.0),
             Change::Remove(id) => Self::Remove(id.0),
             Change::Transfer(to) => Self::TransferTo(to.map_or(0, |id| id.0)),

@@ -3,6 +3,7 @@
 use super::membership::members;
 use super::peer::Purpose;
 use super::replica::Replica;
+use super::types::{Moment, age};
 use super::wire;
 use super::{ClusterStatus, MemberStatus};
 use crate::state::ReplicaId;
@@ -33,7 +34,8 @@ impl Replica {
             ServerState::Learner | ServerState::Shutdown => "learner",
         };
         let quorum_age = metrics.last_quorum_acked.filter(|_| metrics.state == ServerState::Leader);
-        let quorum_age = quorum_age.map(|at| super::types::age(at).as_millis());
+        let heartbeats = metrics.heartbeat.as_ref().filter(|_| metrics.state == ServerState::Leader);
+        let caller_age = heartbeats.and_then(|h| h.get(&caller.0).copied().flatten());
         let peers = self.options.peers.iter();
         wire::StatusResponse {
             id: self.id.0,
@@ -47,7 +49,8 @@ impl Replica {
             clients: self.clients.load(Ordering::Relaxed),
             initialized: self.raft.is_initialized().await.unwrap_or(true),
             knows_caller: view.replica(caller).is_some() || self.feed.removed().contains(&caller),
-            quorum_age_ms: quorum_age.map(|age| u64::try_from(age).unwrap_or(u64::MAX)),
+            quorum_age_ms: quorum_age.map(age_ms),
+            caller_age_ms: caller_age.map(age_ms),
             membership: Some(metrics.membership_config.membership().into()),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
         }
@@ -139,6 +142,10 @@ impl Replica {
         }
         warnings
     }
+}
+
+fn age_ms(moment: Moment) -> u64 {
+    u64::try_from(age(moment).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn describe(

@@ -1,5 +1,6 @@
 //! Starting a replica's part of the cluster: everything is checked before anything runs.
 
+use super::bootstrap::Place;
 use super::fatal::die;
 use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
@@ -99,10 +100,15 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
 
+    if replica.options.listen_addr.is_some() {
+        spawn(replica, replica.clone().announce_address());
+    }
     let (tell, found) = tokio::sync::oneshot::channel();
     spawn(replica, found_cluster(replica.clone(), tell));
     let ready = async {
-        found.await.unwrap_or(Ok(()))?;
+        if found.await.unwrap_or(Ok(Place::Waiting))? == Place::Waiting {
+            return Ok(());
+        }
         elect_alone(replica).await;
         replica.ready().await;
         Ok(())
@@ -117,7 +123,7 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
 }
 
 /// Finds this replica's place; it may take longer than the start does.
-async fn found_cluster(replica: Arc<Replica>, tell: tokio::sync::oneshot::Sender<Result<(), StartError>>) {
+async fn found_cluster(replica: Arc<Replica>, tell: tokio::sync::oneshot::Sender<Result<Place, StartError>>) {
     let result = replica.found().await;
     if let Err(Err(error)) = tell.send(result) {
         die("this replica cannot take its place in the cluster", error, "do that");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// For what has no promised time: only a hang takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         prefix_v4: Some("100.64.0.0/10".parse().unwrap()),
         prefix_v6: Some("fd7a:115c:a1e0::/48".parse().unwrap()),
@@ -111,7 +111,7 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn user(name: &str) -> Command {
+pub fn user(name: &str) -> Command {
     Command::CreateUser {
         name: name.into(),
         display_name: String::new(),
@@ -303,6 +303,64 @@ async fn a_new_replica_gets_a_snapshot_when_the_log_is_purged_and_replaces_the_l
     let gone = if new_leader == 4 { rest.iter().copied().find(|id| *id != 4 && *id != old) } else { Some(new_leader) };
     let error = field.at(4).remove(ReplicaId(gone.unwrap())).await.unwrap_err().to_string();
     assert!(error.contains("of which 1 answer and 2 must"), "{error}");
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_replica_loses_touch_though_it_reaches_the_leader() {
+    let field = Field::three().await;
+    let leader = field.leader_of(&[1, 2, 3]).await;
+    let removed = leader % 3 + 1;
+    field.at(leader).remove(ReplicaId(removed)).await.unwrap();
+    let mut quorum = field.at(removed).quorum();
+    tokio::time::timeout(PATIENCE, quorum.wait_for(|q| !*q)).await.unwrap().unwrap();
+    create(field.at(leader), "alice").await;
+    assert_eq!(field.at(leader).status().await.members.len(), 2);
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_proposed_twice_is_applied_once_with_one_outcome() {
+    let field = Field::three().await;
+    let leader = field.leader_of(&[1, 2, 3]).await;
+    let Inner::Replica(running) = &field.at(leader).inner else { panic!("it is on disk") };
+    let proposal = crate::state::Proposal {
+        format: crate::state::COMMAND_FORMAT,
+        request: crate::state::RequestId { incarnation: 77, sequence: 1, acknowledged: 0 },
+        deadline: crate::state::Time(0),
+        time: crate::state::Time(0),
+        idempotency_key: None,
+        command: user("alice"),
+    };
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        match running.0.propose_here(proposal.clone(), PATIENCE).await.unwrap() {
+            propose::Attempt::Answer { outcome, .. } => outcomes.push(outcome),
+            _ => panic!("the leader answers"),
+        }
+    }
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(field.at(leader).view().users().count(), 1);
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_moved_is_reached_at_its_new_address() {
+    let mut field = Field::new(4, 3);
+    field.start_all(&[1, 2, 3]).await;
+    field.stop(3).await;
+    // The fourth place's port is free.
+    field.addresses.swap(2, 3);
+    let mut options = field.options(3);
+    options.peers.clear();
+    field.running[2] = Some(field.try_start(options).await.unwrap());
+    let known = |id: u64| match &field.at(id).inner {
+        Inner::Replica(running) => running.0.address(ReplicaId(3)).unwrap(),
+        Inner::Memory(_) => String::new(),
+    };
+    eventually("its new address is known", || known(1) == field.address(3) && known(2) == field.address(3)).await;
+    create(field.at(3), "alice").await;
     field.stop_all().await;
 }
 

@@ -12,6 +12,10 @@ use std::time::Duration;
 /// How long to wait before a failed report is tried again: first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long a request waits for this replica, which has just started, to tell the
+/// cluster of itself: until then its sessions would be refused as an earlier run's.
+const ANNOUNCED: Duration = Duration::from_secs(5);
+
 /// A stream that is held, with its session. Dropping it ends both.
 pub(super) struct Held {
     inner: Arc<Inner>,
@@ -22,6 +26,8 @@ pub(super) struct Held {
 impl Held {
     /// Opens a session and stores what came with the request, in one step.
     pub async fn open(inner: Arc<Inner>, update: NodeUpdate) -> Result<Self, WriteError> {
+        let patience = tokio::time::timeout(ANNOUNCED, inner.announced());
+        patience.await.map_err(|_| Unavailable::Timeout(ANNOUNCED.as_secs()))?;
         let Registered { stream, session, mailbox } = inner.registry.register(&update)?;
         // From here on whatever happens, a cancelled request included, closes the session.
         inner.bodies.send_modify(|bodies| *bodies += 1);
@@ -56,6 +62,14 @@ impl Drop for Held {
 }
 
 impl Inner {
+    /// Waits until the cluster knows of this run of this replica.
+    async fn announced(&self) {
+        let (id, incarnation) = (self.cluster.id(), self.cluster.incarnation());
+        while self.cluster.view().replica(id).is_some_and(|replica| replica.incarnation != incarnation) {
+            tokio::time::sleep(RETRY.0).await;
+        }
+    }
+
     /// Ends a stream. Its session goes too, now, even if the client never reads again.
     pub fn end(self: &Arc<Self>, stream: StreamId, why: End) {
         self.registry.end(stream, why);
@@ -110,7 +124,7 @@ impl Inner {
         while wanted() {
             match self.gatherer.report(report()).await {
                 Ok(()) => return Some(Ok(())),
-                Err(WriteError::Refused(Refused::TooLate | Refused::NotBootstrapped)) => {}
+                Err(WriteError::Refused(Refused::TooLate | Refused::NotBootstrapped | Refused::ReplicaGone)) => {}
                 Err(WriteError::Refused(refused)) => return Some(Err(refused)),
                 Err(WriteError::Unavailable(Unavailable::Stopping)) => return None,
                 Err(WriteError::Unavailable(_)) => {}

@@ -110,6 +110,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // Raft's back-off is in its stream of requests, which a connection that is
+            // refused would never get to: the first request is taken before it is made.
+            let mut input = input;
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::iter([first]).chain(input);
             let patience = option.soft_ttl().max(SETUP_PATIENCE);
             let owed = Arc::new(AtomicU64::new(0));
             let sent = owed.clone();

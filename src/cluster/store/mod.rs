@@ -22,6 +22,7 @@ use crate::state::ReplicaId;
 use disk::Disk;
 use flusher::Flusher;
 use log::Log;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +62,9 @@ impl Store {
     /// An installation of a snapshot that was cut short is finished first.
     pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
+        // The keys in it are sealed, but who is in the tailnet is nobody else's business.
+        let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
         let disk = Arc::new(Disk::open(&data_dir.join("store"))?);
         disk.check_identity(data_dir, id, DATA_FORMAT)?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;

@@ -227,3 +227,29 @@ fn hostinfo(name: &str) -> Hostinfo {
 fn endpoint(port: u16) -> Endpoint {
     Endpoint { addr: ([192, 0, 2, 1], port).into(), kind: 1 }
 }
+
+/// A replica as it announces itself, with an address and a relay.
+fn replica(id: u64, cluster: &Cluster) -> Replica {
+    let ip = std::net::Ipv4Addr::new(127, 0, 0, id as u8);
+    Replica {
+        id: ReplicaId(id),
+        incarnation: if id == cluster.id().0 { cluster.incarnation() } else { id },
+        since: Time::now(),
+        version: "test".into(),
+        command_format: COMMAND_FORMAT,
+        client_addresses: vec![ip.into()],
+        relay: Some(Relay {
+            region_id: 900 + id as u32,
+            region_code: format!("r{id}"),
+            region_name: format!("Replica {id}"),
+            host_name: ip.to_string(),
+            ipv4: Some(ip),
+            ipv6: None,
+            derp_port: 8443,
+            stun_port: 3478,
+            cert_sha256: None,
+            insecure_for_tests: false,
+        }),
+        config_differs: Vec::new(),
+    }
+}

@@ -166,3 +166,16 @@ async fn a_lite_update_that_was_cancelled_is_not_applied() {
     let node = tailnet.cluster.view().node(a).unwrap().clone();
     assert_eq!((node.disco_key, node.endpoints.clone()), (None, vec![endpoint(1)]));
 }
+
+#[tokio::test]
+async fn a_replica_that_restarts_serves_streams_once_the_cluster_knows_of_it() {
+    let tailnet = Tailnet::new(LONG).await;
+    let a = tailnet.node("a").await;
+    let now = replica(tailnet.cluster.id().0, &tailnet.cluster);
+    tailnet.write(Command::ReplicaUp(Replica { incarnation: now.incarnation ^ 1, ..now.clone() })).await;
+    let mut opening = Box::pin(tailnet.open(a));
+    assert!(futures::poll!(&mut opening).is_pending());
+    tailnet.write(Command::ReplicaUp(now)).await;
+    let mut client = opening.await;
+    assert_eq!(client.next().await["Node"]["ID"], a.0);
+}
