@@ -61,11 +61,12 @@ async fn a_leader_that_falls_silent_is_replaced_and_catches_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_with_another_secret_does_not_get_in() {
     let mut cluster = Cluster::start(3).await;
-    let spare = cluster.start_spare();
+    let spare = cluster.start_spare().await;
     cluster.kill(spare);
     let secret = cluster.dir().join(format!("node{spare}/secret"));
     std::fs::write(secret, "5".repeat(64)).expect("another secret");
     cluster.start_replica(spare);
+    cluster.listens(spare).await;
 
     let error = cluster.fails(1, &["cluster", "add", &spare.to_string(), &cluster.peer_address(spare)]);
     assert!(error.contains("secret"), "the error says what is wrong: {error}");
