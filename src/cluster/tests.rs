@@ -151,6 +151,19 @@ async fn a_cluster_of_one_keeps_everything_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_that_has_nothing_to_do_stays_in_touch_with_itself() {
+    let mut field = Field::new(1, 1);
+    field.start_all(&[1]).await;
+    let cluster = field.at(1);
+    let mut quorum = cluster.quorum();
+    let lost = tokio::time::timeout(contact::PATIENCE + Duration::from_secs(2), quorum.wait_for(|quorum| !quorum));
+    assert!(lost.await.is_err(), "it has a quorum as long as it runs");
+    let status = cluster.status().await;
+    assert!(status.has_quorum && status.members[0].role == "leader", "{status:?}");
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_through_any_replica_is_seen_there_at_once_and_by_linearizable_reads_everywhere() {
     let field = Field::three().await;
     for id in [1, 2, 3] {
