@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 /// openraft tells every step at `info`, which is too much for an operator.
 pub fn start(log: &Log) {
     let level = log.level.as_str();
-    let usual = format!("{level},openraft={}", if level == "info" { "warn" } else { level });
+    let usual = format!("{level},openraft={}", if level == "info" { "error" } else { level });
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process (a test) keeps the first one's.

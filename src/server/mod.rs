@@ -66,7 +66,16 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     });
 
     let reload = Arc::new(Notify::new());
-    let routers = routers(&config, &cluster, &hub, &policies, relay.as_ref(), derp_map, recorder, &stop);
+    let edges = Edges {
+        config: &config,
+        cluster: &cluster,
+        hub: &hub,
+        policies: &policies,
+        relay: relay.as_ref(),
+        derp_map,
+        stop: &stop,
+    };
+    let routers = edges.routers(recorder);
     let relay_handle = relay.as_ref().map(|parts| parts.relay.clone());
     let identity = identity::of(&config, &cluster, relay.as_ref());
     sockets.serve(routers, relay, &stop);
@@ -100,42 +109,47 @@ struct Routers {
     metrics: axum::Router,
 }
 
-fn routers(
-    config: &Config,
-    cluster: &Cluster,
-    hub: &Hub,
-    policies: &Arc<Policies>,
-    relay: Option<&relay::Parts>,
+/// What the edges are made of.
+struct Edges<'a> {
+    config: &'a Config,
+    cluster: &'a Cluster,
+    hub: &'a Hub,
+    policies: &'a Arc<Policies>,
+    relay: Option<&'a relay::Parts>,
     derp_map: watch::Receiver<Arc<crate::tailcfg::DerpMap>>,
-    recorder: metrics::Handle,
-    stop: &CancellationToken,
-) -> Routers {
-    let api = api::Options {
-        cluster: cluster.clone(),
-        policies: policies.clone(),
-        policy_mode: match config.policy {
-            PolicySource::Database => api::PolicyMode::Database,
-            PolicySource::File(_) => api::PolicyMode::File,
-        },
-    };
-    let server_url = config.server_url.as_str().to_owned();
-    let mut public = web::router(web::Options { cluster: cluster.clone(), server_url: server_url.clone() })
-        .merge(control::router(control::Options {
+    stop: &'a CancellationToken,
+}
+
+impl Edges<'_> {
+    fn routers(self, recorder: metrics::Handle) -> Routers {
+        let Self { config, cluster, hub, policies, relay, derp_map, stop } = self;
+        let api = api::Options {
             cluster: cluster.clone(),
-            hub: hub.clone(),
-            server_url,
-            stop: stop.clone(),
-        }))
-        .merge(derp::verify_router(derp::verify_against(cluster)))
-        .merge(api::authenticated(api.clone()));
-    if let Some(parts) = relay.filter(|parts| parts.listener.is_none()) {
-        public = public.merge(parts.router());
-    }
-    let pages = vec![derp::debug_page(relay.map(|parts| parts.relay.clone()), derp_map)];
-    Routers {
-        public: web::common(public, web::TrustedProxies::new(config.trusted_proxies.clone())),
-        socket: api::router(api),
-        metrics: web::with_security_headers(metrics::router(recorder, pages)),
+            policies: policies.clone(),
+            policy_mode: match config.policy {
+                PolicySource::Database => api::PolicyMode::Database,
+                PolicySource::File(_) => api::PolicyMode::File,
+            },
+        };
+        let server_url = config.server_url.as_str().to_owned();
+        let mut public = web::router(web::Options { cluster: cluster.clone(), server_url: server_url.clone() })
+            .merge(control::router(control::Options {
+                cluster: cluster.clone(),
+                hub: hub.clone(),
+                server_url,
+                stop: stop.clone(),
+            }))
+            .merge(derp::verify_router(derp::verify_against(cluster)))
+            .merge(api::authenticated(api.clone()));
+        if let Some(parts) = relay.filter(|parts| parts.listener.is_none()) {
+            public = public.merge(parts.router());
+        }
+        let pages = vec![derp::debug_page(relay.map(|parts| parts.relay.clone()), derp_map)];
+        Routers {
+            public: web::common(public, web::TrustedProxies::new(config.trusted_proxies.clone())),
+            socket: api::router(api),
+            metrics: web::with_security_headers(metrics::router(recorder, pages)),
+        }
     }
 }
 

@@ -69,7 +69,9 @@ impl IntoResponse for Refusal {
                 Refused::NodeNotFound | Refused::NodeKeyUnknown | Refused::MachineMismatch,
             )) => StatusCode::NOT_FOUND,
             Refusal::Write(WriteError::Unavailable(_))
-            | Refusal::Write(WriteError::Refused(Refused::Stale | Refused::TooLate | Refused::NotBootstrapped)) => {
+            | Refusal::Write(WriteError::Refused(
+                Refused::Stale | Refused::TooLate | Refused::NotBootstrapped | Refused::ReplicaGone,
+            )) => {
                 return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], text).into_response();
             }
             Refusal::Write(WriteError::Refused(_)) => StatusCode::BAD_REQUEST,

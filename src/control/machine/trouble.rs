@@ -37,9 +37,9 @@ impl From<WriteError> for Trouble {
             WriteError::Unavailable(_) => Trouble::Unavailable(text),
             WriteError::Refused(Refused::TooManyLogins(seconds)) => Trouble::Busy { text, seconds },
             // Passing by itself: a client asks again.
-            WriteError::Refused(Refused::Stale | Refused::TooLate | Refused::NotBootstrapped) => {
-                Trouble::Unavailable(text)
-            }
+            WriteError::Refused(
+                Refused::Stale | Refused::TooLate | Refused::NotBootstrapped | Refused::ReplicaGone,
+            ) => Trouble::Unavailable(text),
             WriteError::Refused(_) => Trouble::Refused(text),
         }
     }
