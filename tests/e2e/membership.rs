@@ -12,7 +12,7 @@ async fn a_replica_that_joins_after_the_log_was_purged_replaces_the_leader() {
     let settings = Settings {
         alone: true,
         // Snapshots so often that the log's beginning is gone when the new replica asks for it.
-        cluster_config: "  snapshot_after: 100\n  keep_log: 50\n".into(),
+        cluster_config: "  snapshot_every: 100\n  keep_log: 20\n".into(),
         ..Settings::default()
     };
     let mut cluster = Cluster::start_with(3, settings).await;
