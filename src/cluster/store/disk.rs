@@ -62,6 +62,9 @@ pub struct Batch<'a> {
     inner: WriteBatch,
 }
 
+/// A record's key and value.
+pub type Pair = (Box<[u8]>, Box<[u8]>);
+
 /// The open database.
 pub struct Disk {
     db: DB,
@@ -130,7 +133,7 @@ impl Disk {
         family: Family,
         from: &[u8],
         to: Option<&[u8]>,
-    ) -> impl Iterator<Item = io::Result<(Box<[u8]>, Box<[u8]>)>> + use<'_> {
+    ) -> impl Iterator<Item = io::Result<Pair>> + use<'_> {
         let mut options = ReadOptions::default();
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
@@ -140,7 +143,7 @@ impl Disk {
     }
 
     /// The last row of a family.
-    pub fn last(&self, family: Family) -> io::Result<Option<(Box<[u8]>, Box<[u8]>)>> {
+    pub fn last(&self, family: Family) -> io::Result<Option<Pair>> {
         let mut rows = self.db.iterator_cf(&self.family(family), rocksdb::IteratorMode::End);
         rows.next().transpose().map_err(io::Error::other)
     }
