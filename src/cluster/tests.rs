@@ -66,12 +66,14 @@ impl Field {
             noise_key_path: None,
             // Slow enough for a busy machine.
             heartbeat_interval: Duration::from_millis(200),
+            snapshot_every: 50,
+            keep_log: 5,
             election_timeout: Duration::from_millis(600)..Duration::from_millis(1000),
         }
     }
 
     async fn try_start(&self, options: Options) -> Result<Cluster, StartError> {
-        Cluster::start_tuned(options, Tuning { snapshot_every: 50, keep: 5 }).await
+        Cluster::start(options).await
     }
 
     async fn start_all(&mut self, ids: &[u64]) {
@@ -414,7 +416,7 @@ async fn a_replica_with_another_secret_is_refused_and_named() {
     let mut field = Field::new(3, 3);
     let mut stranger = field.options(3);
     stranger.secret_path = field.dir.path().join("another-secret");
-    let stranger = tokio::spawn(Cluster::start_tuned(stranger, Tuning { snapshot_every: 50, keep: 5 }));
+    let stranger = tokio::spawn(Cluster::start(stranger));
     field.start_all(&[1, 2]).await;
     let stranger = stranger.await.unwrap().unwrap();
     let status = field.at(1).status().await;
