@@ -2,8 +2,10 @@
 # make down   stops them; their data stays in run/
 # make clean  stops them, and removes run/
 # make test   passes the tests
+# make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
+#             also REPLICAS=5 and SEED=n
 
-.PHONY: up down clean build test
+.PHONY: up down clean build test chaos
 
 up:
 	@cluster/up
@@ -21,3 +23,7 @@ build:
 test:
 	@tools/check test
 	@tools/test
+
+chaos:
+	@tools/check build
+	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/cargo test --release --locked --test chaos

@@ -4,7 +4,7 @@ use super::body::{Body, Kind, Shape};
 use super::problem::ApiError;
 use super::request::id;
 use super::{Options, types};
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClusterStatus, Verification};
 use crate::state::ReplicaId;
 use axum::extract::{Path, State};
 use axum::routing::{delete, get, post};
@@ -15,6 +15,7 @@ use std::sync::Arc;
 /// The operations on the cluster.
 ///
 /// - `GET /cluster`: a [`ClusterStatus`], also without a quorum.
+/// - `GET /cluster/verify`: a [`Verification`]: all replicas compared at one index.
 /// - `POST /cluster/member` `{"id":4,"address":"host:7946"}`: adds a replica as
 ///   a learner; `{}` when it has caught up.
 /// - `POST /cluster/member/{id}/promote`: makes a learner a voter; `{}`.
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub fn routes() -> Router<Arc<Options>> {
     Router::new()
         .route("/cluster", get(status))
+        .route("/cluster/verify", get(verify))
         .route("/cluster/member", post(add))
         .route("/cluster/member/{id}/promote", post(promote))
         .route("/cluster/member/{id}", delete(remove))
@@ -61,6 +63,10 @@ struct LeaderAnswer {
 
 async fn status(State(options): State<Arc<Options>>) -> Json<ClusterStatus> {
     Json(options.cluster.status().await)
+}
+
+async fn verify(State(options): State<Arc<Options>>) -> Result<Json<Verification>, ApiError> {
+    Ok(Json(options.cluster.verify().await?))
 }
 
 async fn add(State(options): State<Arc<Options>>, Body(body): Body<AddMember>) -> Result<Json<types::Empty>, ApiError> {

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::context::Context;
 use super::error::Error;
 use super::go;
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClusterStatus, Verification};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// A replica that joins has to copy everything first.
 const CATCH_UP: Duration = Duration::from_secs(600);
+
+/// Every replica reads all of its records, at worst a few times.
+const VERIFY: Duration = Duration::from_secs(120);
 
 /// A change of membership or of the leader goes through an election at worst.
 const CHANGE: Duration = Duration::from_secs(30);
@@ -27,7 +30,15 @@ pub(super) struct Group {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the replicas, and whether the cluster can write
+    ///
+    /// The exit code is 0 while the cluster can write, also when a replica is missing.
     Status,
+    /// List the replicas
+    Members,
+    /// Compare the records of all replicas, in memory and on disk
+    ///
+    /// The exit code is 0 only if every replica was compared and all are equal.
+    Verify,
     /// Add a replica that runs already; it copies everything, and does not vote yet
     Add {
         #[arg(value_name = "ID", value_parser = go::uint)]
@@ -58,6 +69,8 @@ struct Leader {
 pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), Error> {
     match group.command {
         Command::Status => status(context).await,
+        Command::Members => members(context).await,
+        Command::Verify => verify(context).await,
         Command::Add { id, address } => add(context, id, address).await,
         Command::Promote(which) => promote(context, which.required()?).await,
         Command::Remove(which) => remove(context, which.required()?).await,
@@ -86,6 +99,21 @@ async fn status(context: &mut Context<'_>) -> Result<(), Error> {
     let text = show::status(&status, context.terminal.colour, &context.program);
     context.show(text.trim_end_matches('\n'), &status)?;
     if status.has_quorum && status.leader.is_some() { Ok(()) } else { Err(Error::Shown) }
+}
+
+async fn members(context: &mut Context<'_>) -> Result<(), Error> {
+    let status = ask_status(&context.client()?).await?;
+    let text = show::members(&status).render(context.terminal.colour);
+    context.show(text.trim_end_matches('\n'), &status.members)
+}
+
+/// Fails on any difference, and when a replica could not be compared.
+async fn verify(context: &mut Context<'_>) -> Result<(), Error> {
+    let client = context.client()?.patient(VERIFY);
+    let verification: Verification = client.get("verifying the replicas", "/api/v1/cluster/verify").await?;
+    let text = show::verification(&verification, context.terminal.colour);
+    context.show(text.trim_end_matches('\n'), &verification)?;
+    if verification.equal { Ok(()) } else { Err(Error::Shown) }
 }
 
 async fn add(context: &mut Context<'_>, id: Option<u64>, address: Option<String>) -> Result<(), Error> {

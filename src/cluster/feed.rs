@@ -3,9 +3,10 @@
 
 use crate::state::{Batch, Change, ReplicaId, State};
 use arc_swap::ArcSwap;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use tokio::sync::{broadcast, watch};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{broadcast, oneshot, watch};
 
 /// Batches that a slow subscriber may be behind before it has to look at the
 /// whole view again. A batch is a few changes and shares its view's structure,
@@ -18,6 +19,14 @@ pub(super) struct Feed {
     batches: broadcast::Sender<Arc<Batch>>,
     applied: watch::Sender<u64>,
     removed: ArcSwap<BTreeSet<ReplicaId>>,
+    marks: Marks,
+}
+
+/// Indexes at which somebody wants to have the state.
+struct Marks {
+    /// The lowest; `u64::MAX`: none. It is looked at for each entry.
+    lowest: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, Vec<oneshot::Sender<State>>>>,
 }
 
 impl Feed {
@@ -29,6 +38,23 @@ impl Feed {
             batches: broadcast::Sender::new(BATCHES_KEPT),
             applied: watch::Sender::new(applied),
             removed: ArcSwap::from_pointee(removed),
+            marks: Marks { lowest: AtomicU64::new(u64::MAX), waiting: Mutex::default() },
+        }
+    }
+
+    /// The state at exactly this index; `None`: it was passed before the call.
+    pub async fn at(&self, index: u64) -> Option<State> {
+        let mut state = self.marks.add(index);
+        let mut applied = self.applied();
+        // After that nobody will send it any more.
+        applied.wait_for(|applied| *applied >= index).await.ok()?;
+        state.try_recv().ok()
+    }
+
+    /// Tells those who wait for this index, before it is published.
+    pub fn reached(&self, index: u64, state: &State) {
+        if index >= self.marks.lowest.load(Ordering::Acquire) {
+            self.marks.take(index, state);
         }
     }
 
@@ -85,6 +111,28 @@ impl Feed {
     }
 }
 
+impl Marks {
+    fn add(&self, index: u64) -> oneshot::Receiver<State> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who gave up.
+        waiting.values_mut().for_each(|senders| senders.retain(|sender| !sender.is_closed()));
+        waiting.retain(|_, senders| !senders.is_empty());
+        waiting.entry(index).or_default().push(sender);
+        self.lowest.store(*waiting.first_entry().expect("one was added").key(), Ordering::Release);
+        receiver
+    }
+
+    fn take(&self, index: u64, state: &State) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = waiting.split_off(&(index + 1));
+        // Who waits for an earlier one waits in vain, and is told by its sender's end.
+        let here = std::mem::replace(&mut *waiting, later).remove(&index).unwrap_or_default();
+        here.into_iter().for_each(|sender| drop(sender.send(state.clone())));
+        self.lowest.store(waiting.keys().next().copied().unwrap_or(u64::MAX), Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +146,26 @@ mod tests {
         feed.replace(9, Arc::default(), BTreeSet::new());
         assert!(matches!(receiver.try_recv(), Err(TryRecvError::Lagged(_))));
         assert_eq!(*feed.applied().borrow(), 9);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_index_gets_the_state_at_that_index_or_hears_that_it_is_too_late() {
+        let feed = Arc::new(Feed::new(State::default(), 3, BTreeSet::new()));
+        assert!(feed.at(3).await.is_none(), "it was passed");
+        let waits = |index| {
+            let feed = feed.clone();
+            tokio::spawn(async move { feed.at(index).await.is_some() })
+        };
+        let (fifth, sixth) = (waits(5), waits(6));
+        while feed.marks.waiting.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        feed.reached(4, &State::default());
+        feed.reached(5, &State::default());
+        // A snapshot took the place of the sixth.
+        feed.replace(9, Arc::default(), BTreeSet::new());
+        assert!(fifth.await.unwrap());
+        assert!(!sixth.await.unwrap());
     }
 
     #[test]

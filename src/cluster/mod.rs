@@ -24,13 +24,14 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod types;
+mod verify;
 mod wire;
 
 pub use errors::{MembershipError, StartError, Unavailable, WriteError};
 pub use keys::KeysError;
 pub use options::Options;
 pub use secret::SecretError;
-pub use status::{ClusterStatus, MemberStatus, PeerContact};
+pub use status::{ClusterStatus, MemberStatus, PeerContact, Verification, VerifiedReplica};
 pub use store::StoreError;
 
 use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
@@ -185,6 +186,15 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.status().await,
             Inner::Memory(memory) => memory.status(),
+        }
+    }
+
+    /// Compares the records of all replicas at one index of the log, and each one's
+    /// disk with its memory. It takes as long as reading everything does.
+    pub async fn verify(&self) -> Result<Verification, Unavailable> {
+        match &self.inner {
+            Inner::Replica(running) => running.0.verify().await,
+            Inner::Memory(memory) => memory.connected().map(|()| memory.verify()),
         }
     }
 

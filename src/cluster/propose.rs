@@ -7,6 +7,7 @@ use super::types::Logged;
 use super::wire;
 use super::{Unavailable, WriteError};
 use crate::state::{COMMAND_FORMAT, Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,8 +136,14 @@ impl Replica {
         let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let request = wire::ForwardRequest { proposal: proposal.to_vec(), patience_ms };
         let mut client = self.links.client(leader, &address, Purpose::Calls);
-        let call = client.forward(request);
-        match tokio::time::timeout(left.min(ATTEMPT_PATIENCE) + ON_THE_WAY, call).await {
+        let call = tokio::time::timeout(left.min(ATTEMPT_PATIENCE) + ON_THE_WAY, client.forward(request));
+        let answer = tokio::select! {
+            answer = call => answer,
+            // That one will hardly answer any more: it is frozen, say. The next one
+            // finds out by the request's name whether this was written.
+            () = self.replaced(leader) => return Attempt::InDoubt,
+        };
+        match answer {
             Ok(Ok(response)) => response.into_inner().try_into().unwrap_or_else(|error| {
                 tracing::error!("malformed answer of replica {leader}: {error}");
                 Attempt::InDoubt
@@ -146,6 +153,21 @@ impl Replica {
                 Attempt::NotLeader(None)
             }
             Ok(Err(_)) | Err(_) => Attempt::InDoubt,
+        }
+    }
+
+    /// Returns when this replica hears of a new leader that is not this one.
+    pub async fn replaced(&self, leader: ReplicaId) {
+        let before = self.leader();
+        let mut changes = self.raft.server_metrics();
+        loop {
+            let now = self.leader();
+            if now.is_some_and(|now| now != leader) && now != before {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

@@ -73,8 +73,11 @@ impl Replica {
     async fn read_index_at(&self, leader: ReplicaId) -> Option<u64> {
         let address = self.address(leader)?;
         let mut client = self.links.client(leader, &address, Purpose::Calls);
-        let call = client.read_index(wire::ReadIndexRequest {});
-        let answer = tokio::time::timeout(ATTEMPT_PATIENCE, call).await.ok()?.ok()?.into_inner();
+        let call = tokio::time::timeout(ATTEMPT_PATIENCE, client.read_index(wire::ReadIndexRequest {}));
+        let answer = tokio::select! {
+            answer = call => answer.ok()?.ok()?.into_inner(),
+            () = self.replaced(leader) => return None,
+        };
         match answer.result {
             Some(wire::read_index_response::Result::Index(index)) => Some(index),
             Some(wire::read_index_response::Result::NotLeader(_)) | None => None,

@@ -6,7 +6,7 @@ use super::keys::{self, Keyring};
 use super::peer::Links;
 use super::propose::Requests;
 use super::secret::Secret;
-use super::store::{Snapshots, Store};
+use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
 use super::{Options, PeerContact};
 use crate::state::{ReplicaId, Time};
@@ -40,6 +40,7 @@ pub struct Replica {
     pub raft: Raft,
     pub feed: Arc<Feed>,
     pub snapshots: Snapshots,
+    pub auditor: Auditor,
     pub links: Arc<Links>,
     pub requests: Requests,
     pub in_flight: Semaphore,
@@ -100,6 +101,7 @@ pub struct Parts {
     pub raft: Raft,
     pub feed: Arc<Feed>,
     pub snapshots: Snapshots,
+    pub auditor: Auditor,
     pub links: Arc<Links>,
     pub secret: Secret,
     pub handle: Handle,
@@ -115,6 +117,7 @@ impl Replica {
             raft: parts.raft,
             feed: parts.feed,
             snapshots: parts.snapshots,
+            auditor: parts.auditor,
             links: parts.links,
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),

@@ -65,10 +65,11 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let links = Arc::new(Links::new(id, tls, options.secret_path.clone(), feed.clone()));
     let network = Network { links: links.clone(), own: id.0 };
     let raft_failed = |e: String| StartError::Raft(e, options.data_dir.clone());
+    let auditor = machine.auditor();
     let raft =
         Raft::build(id.0, config, network, store.log(), machine).await.map_err(|e| raft_failed(e.to_string()))?;
     let (snapshots, handle) = (store.snapshots().clone(), runtime.handle());
-    let replica = Arc::new(Replica::new(Parts { options, raft, feed, snapshots, links, secret, handle }));
+    let replica = Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secret, handle }));
     replica.own(Machinery { runtime, store });
     if let Some(listener) = listener {
         let checker = Checker { own: id, feed: replica.feed.clone() };

@@ -40,6 +40,36 @@ pub struct MemberStatus {
     pub healthy: bool,
 }
 
+/// What `cluster verify` shows.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Verification {
+    /// The log index at which they were compared.
+    pub index: u64,
+    /// Every member answered, and no difference was found.
+    pub equal: bool,
+    /// Whether more than half of those that answered have the same.
+    pub majority: bool,
+    pub replicas: Vec<VerifiedReplica>,
+}
+
+/// What one replica has.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct VerifiedReplica {
+    pub id: u64,
+    /// `None`: it gave no answer.
+    pub records: Option<u64>,
+    /// Of all its records in memory: equal on equal replicas. Empty without an answer.
+    pub hash: String,
+    /// The kinds of records that differ from the majority's; without a majority, from anybody's.
+    pub differs: Vec<String>,
+    /// The kinds of records that differ between its disk and its memory.
+    pub differs_on_disk: Vec<String>,
+    /// Why it could not be compared.
+    pub problem: Option<String>,
+}
+
 /// What a leader knows of another member's being alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerContact {

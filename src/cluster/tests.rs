@@ -492,3 +492,37 @@ async fn in_memory_a_write_is_in_the_view_and_in_the_batches() {
     assert!(batch.view.user_by_name("alice").is_some() && !batch.changes.is_empty());
     assert!(cluster.noise_key().is_some() && *cluster.quorum().borrow() && cluster.is_leader());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_compared_at_one_index_while_they_write_and_one_changed_byte_is_found() {
+    let mut field = Field::three().await;
+    create(field.at(1), "alice").await;
+    let idle = field.at(2).verify().await.unwrap();
+    assert!(idle.equal && idle.replicas.len() == 3, "{idle:?}");
+
+    let writers: Vec<_> = [1, 2, 3]
+        .map(|id| {
+            let cluster = field.at(id).clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    let _ = cluster.write(user(&format!("user{id}-{n}"))).await;
+                }
+            })
+        })
+        .into();
+    for id in [1, 2, 3] {
+        let busy = field.at(id).verify().await.unwrap();
+        assert!(busy.equal && busy.index > idle.index, "{busy:?}");
+    }
+    writers.iter().for_each(|writer| writer.abort());
+    futures::future::join_all(writers).await;
+
+    field.stop(3).await;
+    store::spoil_a_user(&field.data_dir(3));
+    field.start_all(&[3]).await;
+    let found = field.at(1).verify().await.unwrap();
+    assert!(!found.equal && found.majority, "{found:?}");
+    let differs = |id: usize| found.replicas[id - 1].differs.join(" ");
+    assert_eq!((differs(1), differs(2), differs(3)), (String::new(), String::new(), "users".into()), "{found:?}");
+    field.stop_all().await;
+}

@@ -66,6 +66,14 @@ macro_rules! tables {
             }
         }
 
+        /// The kind of record that has this stored key.
+        pub(super) fn kind(key: &[u8]) -> &'static str {
+            match key.first() {
+                $(Some($number) => stringify!($field),)*
+                _ => "unknown",
+            }
+        }
+
         /// Reads one stored record into `state`.
         pub(super) fn load_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
             match key.first() {

@@ -35,6 +35,13 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
+impl Row {
+    /// The name of the kind of record that has this stored key.
+    pub fn kind(key: &[u8]) -> &'static str {
+        table::kind(key)
+    }
+}
+
 /// Stored records that this release cannot read.
 #[derive(Debug, thiserror::Error)]
 #[error("record {table} {key}: {reason}")]

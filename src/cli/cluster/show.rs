@@ -2,7 +2,7 @@
 
 use crate::cli::error::Error;
 use crate::cli::table::{Cell, Colour, Table, paint};
-use crate::cluster::{ClusterStatus, MemberStatus};
+use crate::cluster::{ClusterStatus, MemberStatus, Verification, VerifiedReplica};
 
 /// A headline that tells how things are, what to do if they are bad, then the
 /// replicas, then warnings.
@@ -49,7 +49,7 @@ fn next_steps(status: &ClusterStatus, program: &str) -> Vec<String> {
     learners.map(|m| format!("Next: \"{program} cluster promote {}\" lets replica {} vote.", m.id, m.id)).collect()
 }
 
-fn members(status: &ClusterStatus) -> Table {
+pub(super) fn members(status: &ClusterStatus) -> Table {
     let mut table = Table::new(&["ID", "ADDRESS", "ROLE", "HEALTH", "TERM", "APPLIED", "LAG", "CLIENTS", "VERSION"]);
     let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
     for member in &status.members {
@@ -66,6 +66,46 @@ fn members(status: &ClusterStatus) -> Table {
         ]);
     }
     table
+}
+
+/// A headline, then each replica with what is wrong with it.
+pub(super) fn verification(verification: &Verification, colour: bool) -> String {
+    let replicas = &verification.replicas;
+    let differ = |r: &&VerifiedReplica| !r.differs.is_empty() || !r.differs_on_disk.is_empty();
+    let (count, differing) = (replicas.len(), replicas.iter().filter(differ).count());
+    let compared = replicas.iter().filter(|replica| replica.problem.is_none()).count();
+    let (headline, shade) = match (differing, verification.equal) {
+        (0, true) => (format!("equal: {count} of {count} replicas"), Colour::Green),
+        (0, false) => {
+            (format!("INCOMPLETE: {compared} of {count} replicas could be compared, and are equal"), Colour::Yellow)
+        }
+        _ if verification.majority => (format!("DIFFERENT: {differing} of {count} replicas"), Colour::Red),
+        _ => ("DIFFERENT: no majority of the replicas has the same".into(), Colour::Red),
+    };
+    let headline = format!("{headline}, at log entry {}", verification.index);
+    let mut table = Table::new(&["ID", "RECORDS", "HASH", "MEMORY", "DISK"]);
+    for replica in replicas {
+        let verdict = |different: &[String], good: &str| match (&replica.problem, different) {
+            (Some(_), []) => Cell::good("-", false),
+            (_, []) => Cell::good(good, true),
+            (_, kinds) => Cell::good(format!("differs: {}", kinds.join(", ")), false),
+        };
+        table.row(vec![
+            replica.id.to_string().into(),
+            replica.records.map_or("-".into(), |records| records.to_string()).into(),
+            if replica.hash.is_empty() { "-" } else { &replica.hash[..replica.hash.len().min(16)] }.into(),
+            verdict(&replica.differs, "equal"),
+            verdict(&replica.differs_on_disk, "as in memory"),
+        ]);
+    }
+    let mut text = paint(&headline, Some(shade).filter(|_| colour)) + "\n\n" + &table.render(colour);
+    let problems = replicas.iter().filter_map(|r| Some((r.id, r.problem.as_ref()?)));
+    for (n, (id, problem)) in problems.enumerate() {
+        let gap = if n == 0 { "\n" } else { "" };
+        text +=
+            &format!("{gap}{} replica {id}: {problem}\n", paint("Warning:", Some(Colour::Yellow).filter(|_| colour)));
+    }
+    text
 }
 
 /// What the removal of a replica would leave.

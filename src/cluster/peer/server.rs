@@ -124,6 +124,10 @@ impl peer_server::Peer for Server {
         Ok(Response::new(self.replica()?.own_status(caller.0).await))
     }
 
+    async fn digest(&self, request: Request<wire::DigestRequest>) -> Result<Response<wire::DigestResponse>, Status> {
+        Ok(Response::new(self.replica()?.digest(request.into_inner().index).await))
+    }
+
     async fn membership(
         &self,
         request: Request<wire::MembershipRequest>,

@@ -19,6 +19,9 @@ const OPEN_FILES: i32 = 256;
 
 const REMEDY: &str = "free space on the disk, or repair or replace it";
 
+/// A key and its value.
+pub type Pair = (Box<[u8]>, Box<[u8]>);
+
 /// A column family.
 #[derive(Clone, Copy)]
 pub enum Family {
@@ -142,6 +145,11 @@ impl Disk {
         self.db.iterator_cf_opt(&self.family(family), options, mode).map(|row| row.map_err(io::Error::other))
     }
 
+    /// All that is written now, whatever is written later.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen { disk: self, snapshot: self.db.snapshot() }
+    }
+
     /// The last row of a family.
     pub fn last(&self, family: Family) -> io::Result<Option<Pair>> {
         let mut rows = self.db.iterator_cf(&self.family(family), rocksdb::IteratorMode::End);
@@ -150,6 +158,20 @@ impl Disk {
 
     fn family(&self, family: Family) -> ColumnFamilyRef<'_> {
         self.db.cf_handle(family.name()).expect("every family was opened")
+    }
+}
+
+/// The database as it was at one moment.
+pub struct Frozen<'a> {
+    disk: &'a Disk,
+    snapshot: rocksdb::SnapshotWithThreadMode<'a, DB>,
+}
+
+impl Frozen<'_> {
+    /// All rows of a family, in order.
+    pub fn scan(&self, family: Family) -> impl Iterator<Item = io::Result<Pair>> + use<'_> {
+        let rows = self.snapshot.iterator_cf(&self.disk.family(family), rocksdb::IteratorMode::Start);
+        rows.map(|row| row.map_err(io::Error::other))
     }
 }
 

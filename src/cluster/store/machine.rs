@@ -1,5 +1,6 @@
 //! The state machine: the log's commands become state, records on disk, views and answers.
 
+use super::audit::Auditor;
 use super::disk::{Batch, Disk, Family};
 use super::snapshot::{self, SnapshotFile, Snapshots};
 use crate::cluster::feed::Feed;
@@ -41,6 +42,7 @@ pub struct Machine {
     applied: Applied,
     feed: Arc<Feed>,
     snapshots: Snapshots,
+    auditor: Auditor,
 }
 
 /// Entries that are applied, and not written and shown yet.
@@ -65,7 +67,13 @@ impl Machine {
         };
         let state = load(&disk)?;
         let feed = Arc::new(Feed::new(state.clone(), applied.index(), applied.removed.clone()));
-        Ok((Self { disk, state, applied, feed: feed.clone(), snapshots }, feed))
+        let auditor = Auditor::new(&disk, &feed);
+        Ok((Self { disk, state, applied, feed: feed.clone(), snapshots, auditor }, feed))
+    }
+
+    /// Compares what is on disk with what is in memory.
+    pub fn auditor(&self) -> Auditor {
+        self.auditor.clone()
     }
 
     fn builder(&self) -> Builder {
@@ -90,13 +98,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let answer = step.take(&mut self.state, &mut self.applied, entry)?;
+            self.feed.reached(self.applied.index(), &self.state);
             step.answers.extend(responder.map(|responder| (responder, answer)));
             if step.is_full() {
                 let full = std::mem::replace(&mut step, Step::new(&disk));
-                full.finish(&self.state, &self.applied, &self.feed);
+                full.finish(&self.state, &self.applied, &self.feed, &self.auditor);
             }
         }
-        step.finish(&self.state, &self.applied, &self.feed);
+        step.finish(&self.state, &self.applied, &self.feed, &self.auditor);
         Ok(())
     }
 
@@ -111,17 +120,20 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
         let disk = self.disk.clone();
-        let snapshots = self.snapshots.clone();
+        let (snapshots, feed, auditor) = (self.snapshots.clone(), self.feed.clone(), self.auditor.clone());
         let (state, applied) = blocking(move || {
             let adopted = snapshots.adopt(snapshot)?;
-            let result = install(&disk, &adopted)?;
+            let result = auditor.in_step(|| {
+                let (state, applied) = install(&disk, &adopted)?;
+                feed.replace(applied.index(), Arc::new(state.clone()), applied.removed.clone());
+                io::Result::Ok((state, applied))
+            })?;
             snapshots.set_current(adopted);
             Ok(result)
         })
         .await?;
         self.state = state;
         self.applied = applied;
-        self.feed.replace(self.applied.index(), Arc::new(self.state.clone()), self.applied.removed.clone());
         Ok(())
     }
 
@@ -195,13 +207,15 @@ impl<'a> Step<'a> {
 
     /// Records and applied index are written in one batch; then everyone may see
     /// them; then those who asked get their answers, and find them in the view.
-    fn finish(mut self, state: &State, applied: &Applied, feed: &Feed) {
+    fn finish(mut self, state: &State, applied: &Applied, feed: &Feed, auditor: &Auditor) {
         if self.entries == 0 {
             return;
         }
         self.batch.put(Family::StateMeta, APPLIED, &wire::Applied::from(applied).encode_to_vec());
-        self.batch.write();
-        feed.publish(applied.index(), Arc::new(state.clone()), self.changes, &applied.removed);
+        auditor.in_step(|| {
+            self.batch.write();
+            feed.publish(applied.index(), Arc::new(state.clone()), self.changes, &applied.removed);
+        });
         for (responder, answer) in self.answers {
             responder.send(answer);
         }

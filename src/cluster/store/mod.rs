@@ -6,6 +6,7 @@
 //! of the write-ahead log is there, so the applied index goes back together with its
 //! records, and the entries, which a quorum has synced, are applied again.
 
+mod audit;
 mod disk;
 mod flusher;
 mod log;
@@ -14,6 +15,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Auditor;
 pub use machine::Machine;
 pub use snapshot::{SnapshotFile, Snapshots};
 
@@ -98,4 +100,17 @@ impl Store {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Changes one byte of a stored user, as a bad disk might, while the store is closed.
+#[cfg(test)]
+pub fn spoil_a_user(data_dir: &Path) {
+    let disk = Disk::open(&data_dir.join("store")).unwrap();
+    let is_user = |(key, _): &disk::Pair| crate::state::Row::kind(key) == "users";
+    let (key, value) = disk.scan(disk::Family::State, &[], None).map(Result::unwrap).find(is_user).unwrap();
+    let spoiled = String::from_utf8(value.into_vec()).unwrap().replacen("alice", "alicf", 1);
+    let mut batch = disk.batch();
+    batch.put(disk::Family::State, &key, spoiled.as_bytes());
+    batch.write();
+    disk.sync();
 }

@@ -163,3 +163,26 @@ fn a_command_of_a_newer_release_stops_the_replica_and_is_not_skipped() {
     drop(machine);
     store.close();
 }
+
+#[test]
+fn a_record_on_disk_that_is_not_the_one_in_memory_is_found_by_its_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut machine, _feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
+    filled(&mut machine, 3);
+    let auditor = machine.auditor();
+    assert!(auditor.differences().unwrap().is_empty());
+
+    let (key, _) = store.disk.last(disk::Family::State).unwrap().unwrap();
+    let mut batch = store.disk.batch();
+    batch.put(disk::Family::State, &key, b"{}");
+    batch.write();
+    assert_eq!(auditor.differences().unwrap().into_iter().collect::<Vec<_>>(), [crate::state::Row::kind(&key)]);
+
+    let mut batch = store.disk.batch();
+    batch.delete(disk::Family::State, &key);
+    batch.put(disk::Family::State, &[7, 0xff, 0, 0, 0, 0, 0, 0, 0], b"{}");
+    batch.write();
+    assert_eq!(auditor.differences().unwrap().len(), 2, "one is missing, and one too many is there");
+    drop(machine);
+    store.close();
+}
