@@ -1,7 +1,7 @@
 //! Whether this replica is in touch with a quorum.
 
 use super::peer::Purpose;
-use super::replica::Replica;
+use super::replica::{Metrics, Replica};
 use super::wire;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -121,11 +121,23 @@ impl Replica {
         }
     }
 
+    /// As the leader, when a quorum was last heard; `None` if this replica does not lead.
+    pub fn quorum_heard(&self, metrics: &Metrics) -> Option<Instant> {
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        // A leader without other voters is its own quorum; Raft notes no answers then.
+        if metrics.membership_config.membership().voter_ids().all(|voter| voter == self.id.0) {
+            return Some(Instant::now());
+        }
+        metrics.last_quorum_acked.map(super::types::instant)
+    }
+
     /// When a quorum last answered the leader, if the leader says so now.
     async fn pulse(&self) -> Option<Instant> {
         let metrics = self.metrics();
         if metrics.state == ServerState::Leader {
-            return metrics.last_quorum_acked.map(super::types::instant);
+            return self.quorum_heard(&metrics);
         }
         let leader = crate::state::ReplicaId(metrics.current_leader?);
         let address = self.address(leader)?;

@@ -38,7 +38,6 @@ use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
 use membership::Change;
 use memory::Memory;
 use replica::Replica;
-use start::Tuning;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{broadcast, watch};
@@ -69,11 +68,7 @@ impl Cluster {
     /// begins a cluster if its store is empty and `options` says so. It returns when
     /// the replica is in touch with its cluster, or after some seconds without that.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        Self::start_tuned(options, Tuning::default()).await
-    }
-
-    async fn start_tuned(options: Options, tuning: Tuning) -> Result<Self, StartError> {
-        let replica = start::start(options, tuning).await?;
+        let replica = start::start(options).await?;
         Ok(Self { inner: Inner::Replica(Arc::new(Running(replica))) })
     }
 

@@ -25,9 +25,17 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// The lower bound has to be well above `heartbeat_interval`.
     pub election_timeout: Range<Duration>,
+    /// Log entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Log entries before a snapshot that are kept for followers that are slow.
+    pub keep_log: u64,
 }
 
 impl Options {
+    /// The usual number of log entries between two snapshots.
+    pub const SNAPSHOT_EVERY: u64 = 50_000;
+    /// The usual number of log entries that are kept before a snapshot.
+    pub const KEEP_LOG: u64 = 10_000;
     /// The usual interval between a leader's heartbeats.
     pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
     /// The usual time after which a follower that hears nothing stands for election,

@@ -33,7 +33,7 @@ impl Replica {
             ServerState::Follower => "follower",
             ServerState::Learner | ServerState::Shutdown => "learner",
         };
-        let quorum_age = metrics.last_quorum_acked.filter(|_| metrics.state == ServerState::Leader);
+        let quorum_heard = self.quorum_heard(&metrics);
         let heartbeats = metrics.heartbeat.as_ref().filter(|_| metrics.state == ServerState::Leader);
         let caller_age = heartbeats.and_then(|h| h.get(&caller.0).copied().flatten());
         let peers = self.options.peers.iter();
@@ -49,7 +49,7 @@ impl Replica {
             clients: self.clients.load(Ordering::Relaxed),
             initialized: self.raft.is_initialized().await.unwrap_or(true),
             knows_caller: view.replica(caller).is_some() || self.feed.removed().contains(&caller),
-            quorum_age_ms: quorum_age.map(age_ms),
+            quorum_age_ms: quorum_heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             caller_age_ms: caller_age.map(age_ms),
             membership: Some(metrics.membership_config.membership().into()),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),

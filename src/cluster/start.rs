@@ -19,23 +19,8 @@ const THREADS: usize = 2;
 /// the cluster is set up. After that it starts without, and says so in its status.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often snapshots are made, and what is kept. In tests of this module it is little.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// Log entries between two snapshots.
-    pub snapshot_every: u64,
-    /// Log entries before a snapshot that are kept for followers that are slow.
-    pub keep: u64,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self { snapshot_every: 50_000, keep: 10_000 }
-    }
-}
-
 /// Starts a replica.
-pub async fn start(options: Options, tuning: Tuning) -> Result<Arc<Replica>, StartError> {
+pub async fn start(options: Options) -> Result<Arc<Replica>, StartError> {
     let system = |what: &str| {
         let what = what.to_owned();
         move |source| StartError::System { what, source }
@@ -48,7 +33,7 @@ pub async fn start(options: Options, tuning: Tuning) -> Result<Arc<Replica>, Sta
         .map_err(system("a runtime for Raft"))?;
     let runtime = OwnRuntime::new(runtime);
     let handle = runtime.handle();
-    let started = handle.spawn(assemble(options, tuning, runtime)).await;
+    let started = handle.spawn(assemble(options, runtime)).await;
     match started {
         Ok(replica) => replica,
         Err(panic) => Err(StartError::System { what: "its tasks".into(), source: std::io::Error::other(panic) }),
@@ -56,8 +41,8 @@ pub async fn start(options: Options, tuning: Tuning) -> Result<Arc<Replica>, Sta
 }
 
 /// On the runtime that it is for.
-async fn assemble(options: Options, tuning: Tuning, runtime: OwnRuntime) -> Result<Arc<Replica>, StartError> {
-    let config = Arc::new(raft_config(&options, tuning)?);
+async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>, StartError> {
+    let config = Arc::new(raft_config(&options)?);
     let secret = Secret::load_or_create(&options.secret_path)?;
     let tls = PeerTls::new(&secret, options.id).map_err(|e| StartError::Config(e.to_string()))?;
     let listener = match options.listen_addr {
@@ -163,7 +148,7 @@ impl Replica {
     }
 }
 
-fn raft_config(options: &Options, tuning: Tuning) -> Result<Config, StartError> {
+fn raft_config(options: &Options) -> Result<Config, StartError> {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let election_max = millis(options.election_timeout.end);
     let config = Config {
@@ -178,11 +163,11 @@ fn raft_config(options: &Options, tuning: Tuning) -> Result<Config, StartError> 
         enable_leader_restore: Some(false),
         install_snapshot_timeout: 600_000,
         max_payload_entries: 512,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.snapshot_every),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
         // Beyond the distance of two snapshots, or one would be sent again and again.
-        replication_lag_threshold: tuning.snapshot_every.saturating_mul(2),
-        max_in_snapshot_log_to_keep: tuning.keep,
-        purge_batch_size: tuning.keep.clamp(1, 1024),
+        replication_lag_threshold: options.snapshot_every.saturating_mul(2),
+        max_in_snapshot_log_to_keep: options.keep_log,
+        purge_batch_size: options.keep_log.clamp(1, 1024),
         backoff: "50ms 100ms 200ms ...2s".into(),
         ..Config::default()
     };

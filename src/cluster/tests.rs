@@ -66,12 +66,14 @@ impl Field {
             noise_key_path: None,
             // Slow enough for a busy machine.
             heartbeat_interval: Duration::from_millis(200),
+            snapshot_every: 50,
+            keep_log: 5,
             election_timeout: Duration::from_millis(600)..Duration::from_millis(1000),
         }
     }
 
     async fn try_start(&self, options: Options) -> Result<Cluster, StartError> {
-        Cluster::start_tuned(options, Tuning { snapshot_every: 50, keep: 5 }).await
+        Cluster::start(options).await
     }
 
     async fn start_all(&mut self, ids: &[u64]) {
@@ -147,6 +149,19 @@ async fn a_cluster_of_one_keeps_everything_over_a_restart() {
     assert_eq!(view.hash(), hash);
     assert_eq!(field.at(1).noise_key().unwrap(), noise);
     assert_eq!(field.at(1).derive("cookie", b"1"), derived);
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_that_has_nothing_to_do_stays_in_touch_with_itself() {
+    let mut field = Field::new(1, 1);
+    field.start_all(&[1]).await;
+    let cluster = field.at(1);
+    let mut quorum = cluster.quorum();
+    let lost = tokio::time::timeout(contact::PATIENCE + Duration::from_secs(2), quorum.wait_for(|quorum| !quorum));
+    assert!(lost.await.is_err(), "it has a quorum as long as it runs");
+    let status = cluster.status().await;
+    assert!(status.has_quorum && status.members[0].role == "leader", "{status:?}");
     field.stop_all().await;
 }
 
@@ -401,7 +416,7 @@ async fn a_replica_with_another_secret_is_refused_and_named() {
     let mut field = Field::new(3, 3);
     let mut stranger = field.options(3);
     stranger.secret_path = field.dir.path().join("another-secret");
-    let stranger = tokio::spawn(Cluster::start_tuned(stranger, Tuning { snapshot_every: 50, keep: 5 }));
+    let stranger = tokio::spawn(Cluster::start(stranger));
     field.start_all(&[1, 2]).await;
     let stranger = stranger.await.unwrap().unwrap();
     let status = field.at(1).status().await;

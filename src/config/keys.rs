@@ -71,6 +71,8 @@ pub(super) const KEYS: &[Key] = &[
     key("cluster.secret_path", Works),
     key("cluster.client_addresses", Works),
     key("cluster.heartbeat_interval", Works),
+    key("cluster.snapshot_every", Works),
+    key("cluster.keep_log", Works),
     key("cluster.election_timeout_min", Works),
     key("cluster.election_timeout_max", Works),
     key("prefixes.v4", Works),

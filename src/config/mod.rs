@@ -226,6 +226,10 @@ pub struct ClusterConfig {
     /// IP addresses at which clients reach this replica; may be empty.
     pub client_addresses: Vec<IpAddr>,
     pub heartbeat_interval: Duration,
+    /// Log entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Log entries before a snapshot that are kept for followers that are slow.
+    pub keep_log: u64,
     /// A follower that hears nothing for a random time in this range asks for votes.
     pub election_timeout: std::ops::Range<Duration>,
 }

@@ -176,6 +176,8 @@ fn cluster_options(config: &Config) -> cluster::Options {
         settings: settings(config),
         noise_key_path: config.noise_private_key_path.clone(),
         heartbeat_interval: section.heartbeat_interval,
+        snapshot_every: section.snapshot_every,
+        keep_log: section.keep_log,
         election_timeout: section.election_timeout.clone(),
     }
 }

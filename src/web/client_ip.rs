@@ -38,12 +38,12 @@ impl TrustedProxies {
             return peer;
         }
         let named = SINGLE.iter().find_map(|name| address(headers.get(*name)?.to_str().ok()?));
-        named.or_else(|| self.from_chain(headers)).unwrap_or(peer)
+        named.or_else(|| self.client_in_chain(headers)).unwrap_or(peer)
     }
 
     /// The rightmost address that no trusted proxy has: what is left of it may be
     /// the client's own invention. If all are trusted, the first.
-    fn from_chain(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    fn client_in_chain(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let values = headers.get_all(CHAIN).iter().filter_map(|value| value.to_str().ok());
         let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
         let mut client = None;

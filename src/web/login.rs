@@ -183,10 +183,9 @@ fn facts(login: &PendingLogin) -> String {
 }
 
 fn left(login: &PendingLogin, now: Time) -> String {
-    let minutes = (login.deadline.0 - now.0).max(0) / 60_000;
-    match minutes {
-        0 => "The link expires within a minute.".into(),
-        1 => "The link is valid for another minute.".into(),
+    let left = (login.deadline.0 - now.0).max(0) as u64;
+    match left.div_ceil(60_000) {
+        0 | 1 => "The link expires within a minute.".into(),
         minutes => format!("The link is valid for another {minutes} minutes."),
     }
 }

@@ -156,7 +156,7 @@ dl{display:grid;grid-template-columns:auto 1fr;gap:.35rem 1rem;margin:1rem 0;pad
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere;font-weight:600}
 .note{color:var(--soft);font-size:.95rem}
-.command{display:flex;gap:.75rem;align-items:flex-start;margin:.75rem 0;padding:.85rem 1rem;background:var(--code);border:1px solid var(--line);border-radius:.6rem}
+.command{display:flex;gap:.75rem;align-items:center;margin:.75rem 0;padding:.85rem 1rem;background:var(--code);border:1px solid var(--line);border-radius:.6rem}
 .command code{flex:1;min-width:0;font:.95rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere;-webkit-user-select:all;user-select:all}
 button{flex:none;min-width:4.75rem;min-height:2.75rem;padding:0 .9rem;border:1px solid var(--accent);border-radius:.5rem;background:transparent;color:var(--accent);font:inherit;font-size:.95rem;font-weight:600;cursor:pointer}
 button:focus-visible,a:focus-visible{outline:3px solid var(--accent);outline-offset:2px}

@@ -89,7 +89,7 @@ async fn the_page_of_a_waiting_login_says_who_asks_and_what_to_type() {
         &format!("quorumscale nodes register --user USERNAME --key {id}"),
         &format!("quorumscale auth register --user USERNAME --auth-id {id}"),
         "quorumscale users create USERNAME",
-        "valid for another 14 minutes",
+        "valid for another 15 minutes",
         "width=device-width",
     ] {
         assert!(page.text.contains(part), "{part}: {}", page.text);

@@ -12,7 +12,7 @@ async fn a_replica_that_joins_after_the_log_was_purged_replaces_the_leader() {
     let settings = Settings {
         alone: true,
         // Snapshots so often that the log's beginning is gone when the new replica asks for it.
-        cluster_config: "  snapshot_after: 100\n  keep_log: 50\n".into(),
+        cluster_config: "  snapshot_every: 100\n  keep_log: 20\n".into(),
         ..Settings::default()
     };
     let mut cluster = Cluster::start_with(3, settings).await;
@@ -20,7 +20,7 @@ async fn a_replica_that_joins_after_the_log_was_purged_replaces_the_leader() {
     let key = cluster.ok(1, &["preauthkeys", "create", "--user", &alice, "--reusable"]);
     register_many(&cluster, &key, CHANGES).await;
 
-    let new = cluster.start_spare();
+    let new = cluster.start_spare().await;
     cluster.add(1, new);
     assert_eq!(role(&cluster, 2, new), "learner");
     cluster.promote(2, new);

@@ -21,16 +21,15 @@ async fn of_a_thousand_machines_with_one_single_use_key_exactly_one_registers() 
 
     let mut all = JoinSet::new();
     for number in 0..MACHINES {
-        let (key, address) = (key.clone(), addresses[number % 3]);
+        let key = key.clone();
         all.spawn(async move {
             let machine = Machine::new(&format!("m{number}"));
-            let registered = machine.register(address, &server, &key).await;
+            let registered = answer_from(&machine, &addresses, number % 3, &server, &key).await;
             (machine, registered)
         });
     }
     let mut winners = Vec::new();
     for (machine, registered) in all.join_all().await {
-        let registered = registered.unwrap_or_else(|e| panic!("{} gets an answer: {e}", machine.name));
         match registered.accepted() {
             true => winners.push(machine),
             false => assert_eq!(registered.error(), "authkey already used", "{}: {registered:?}", machine.name),
@@ -85,24 +84,37 @@ async fn every_registration_that_was_acknowledged_outlives_the_leader_exactly_on
     }
 }
 
-/// As a client does: the next replica if one gives no answer.
+/// Until it is in, as a client that keeps trying.
 async fn register_somewhere(machine: &Machine, addresses: &[Ipv4Addr; 3], first: usize, server: &[u8; 32], key: &str) {
     let mut last = None;
     for attempt in 0..200 {
         match machine.register(addresses[(first + attempt) % 3], server, key).await {
             Ok(registered) if registered.accepted() => return,
-            other => last = Some(describe(other)),
+            Ok(registered) => last = Some(registered.answer.to_string()),
+            Err(error) => last = Some(error),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     panic!("{} registers: {last:?}", machine.name);
 }
 
-fn describe(outcome: Result<Registered, String>) -> String {
-    match outcome {
-        Ok(registered) => registered.answer.to_string(),
-        Err(error) => error,
+/// A verdict on the key. On a connection that broke a client asks again, at the next replica.
+async fn answer_from(
+    machine: &Machine,
+    addresses: &[Ipv4Addr; 3],
+    first: usize,
+    server: &[u8; 32],
+    key: &str,
+) -> Registered {
+    let mut last = String::new();
+    for attempt in 0..20 {
+        match machine.register(addresses[(first + attempt) % 3], server, key).await {
+            Ok(registered) => return registered,
+            Err(error) => last = error,
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    panic!("{} gets an answer: {last}", machine.name);
 }
 
 fn each_is_there_once(machines: &[Machine], nodes: &[Value]) {

@@ -25,5 +25,6 @@ async fn the_rust_client_joins_and_fetches_a_page_through_the_tunnel() {
             break;
         }
     }
-    assert_eq!(answer.as_deref(), Ok("hello from rust-client"), "and the other way round");
+    let seen = web.status().await;
+    assert_eq!(answer.as_deref(), Ok("hello from rust-client"), "and the other way round; web sees {seen}");
 }

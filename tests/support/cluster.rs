@@ -76,12 +76,13 @@ impl Cluster {
         cluster
     }
 
-    /// Starts one more replica, which is no member until `cluster add` says so.
-    pub fn start_spare(&mut self) -> u64 {
+    /// Starts one more replica, which is no member until `cluster add` says so; returns when it listens to peers.
+    pub async fn start_spare(&mut self) -> u64 {
         let id = self.replicas.len() as u64 + 1;
         let [_, a, b, _] = self.founders[0].1.octets();
         self.spare(id, Ipv4Addr::new(127, a, b, u8::try_from(id).expect("few replicas")));
         self.start_replica(id);
+        self.listens(id).await;
         id
     }
 
@@ -264,6 +265,13 @@ impl Cluster {
                 panic!("replica {id} ended by itself: {status}\n{}", self.ends_of_logs());
             }
         }
+    }
+
+    /// Until a replica that is no member yet can be added.
+    pub async fn listens(&self, id: u64) {
+        let peers = (self.address(id), 7946);
+        eventually(&format!("replica {id} listens to peers"), HEALTHY, || std::net::TcpStream::connect(peers).is_ok())
+            .await;
     }
 
     /// Who leads, as replica `id` sees it; waits until there is one.

@@ -38,7 +38,18 @@ pub(super) fn cluster(
         peers,
         heartbeat_interval,
         election_timeout,
+        snapshot_every: entries(reader, "cluster.snapshot_every", 50_000),
+        keep_log: entries(reader, "cluster.keep_log", 10_000),
     }
+}
+
+/// A number of log entries.
+fn entries(reader: &mut Reader, key: &'static str, default: u64) -> u64 {
+    let count = reader.parsed(key, "must be a number from 1 on").unwrap_or(default);
+    if count == 0 {
+        reader.problem(key, "0", "must be a number from 1 on");
+    }
+    count
 }
 
 /// A list of `{id, address}` or of `ID=ADDRESS`, or a map from id to address.

@@ -5,7 +5,7 @@
 //! It joins, prints what happens as one JSON object a line on standard output
 //! (`auth_url`, `running`, `body`, `served`, `error`), fetches `/` over HTTP
 //! through the tunnel if `--get` says from where, and with `--serve` answers
-//! on port 80 until standard input ends.
+//! on port 80 until it is killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -93,10 +93,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         event("body", &get_with_retries(&device, from).await?);
     }
     if arguments.serve {
-        tokio::select! {
-            served = serve(&device, address) => served?,
-            () = end_of_input() => {}
-        }
+        serve(&device, address).await?;
     }
     device.shutdown(Some(Duration::from_secs(5))).await;
     Ok(())
@@ -167,16 +164,9 @@ async fn answer(mut stream: TcpStream) -> Result<(), String> {
     let mut head = [0; 4096];
     stream.read(&mut head).await.map_err(|e| format!("read: {e}"))?;
     let body = "hello from rust-client";
-    let response =
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     stream.write_all(response.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
     stream.shutdown().await.map_err(|e| format!("shutdown: {e}"))
-}
-
-async fn end_of_input() {
-    let mut rest = [0; 256];
-    let mut input = tokio::io::stdin();
-    while matches!(input.read(&mut rest).await, Ok(read) if read > 0) {}
 }
 
 /// One line of JSON: `{"event": ..., "value": ...}`.
