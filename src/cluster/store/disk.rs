@@ -65,9 +65,6 @@ pub struct Batch<'a> {
     inner: WriteBatch,
 }
 
-/// A record's key and value.
-pub type Pair = (Box<[u8]>, Box<[u8]>);
-
 /// The open database.
 pub struct Disk {
     db: DB,
