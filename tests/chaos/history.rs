@@ -54,7 +54,7 @@ pub struct Events {
     pub races: Vec<Vec<Joined>>,
     /// When writes were acknowledged, in order.
     pub acknowledged: Vec<Instant>,
-    /// How long a refusal took.
+    /// How long a write without a quorum took to be refused.
     pub slowest_refusal: Duration,
     /// What contradicts a promise at once.
     pub wrong: Vec<String>,

@@ -1,7 +1,7 @@
 //! What is done to the replicas.
 
 use crate::dice::Dice;
-use crate::history::History;
+use crate::history::{Created, History, Kind, Outcome};
 use crate::support::Cluster;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const CALM: Duration = Duration::from_millis(1500);
 /// A fault that is not seen by the others within this time did not take hold.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// A refusal that takes longer is a hang: the server's own bound is 10 s.
+const REFUSED_WITHIN: Duration = Duration::from_secs(15);
 /// What a graceful stop is promised to take.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -107,7 +109,7 @@ pub async fn attack(cluster: &mut Cluster, time: Duration, mut dice: Dice, histo
         let calm_term = newest_term(cluster, 1);
         let fault = faults.pop().expect("filled above");
         let from = Instant::now();
-        let Inflicted { held, slowest_stop } = inflict(cluster, fault, &mut dice).await;
+        let Inflicted { held, slowest_stop } = inflict(cluster, fault, &mut dice, history).await;
         cluster.healthy().await;
         let to = Instant::now();
         if slowest_stop.is_some_and(|stop| stop > STOP * 5) {
@@ -143,7 +145,7 @@ struct Inflicted {
     slowest_stop: Option<Duration>,
 }
 
-async fn inflict(cluster: &mut Cluster, fault: Fault, dice: &mut Dice) -> Inflicted {
+async fn inflict(cluster: &mut Cluster, fault: Fault, dice: &mut Dice, history: &History) -> Inflicted {
     let size = size(cluster);
     let leader = cluster.leader(1).await;
     let follower = (leader - 1 + dice.between(1, size - 1)) % size + 1;
@@ -206,12 +208,32 @@ async fn inflict(cluster: &mut Cluster, fault: Fault, dice: &mut Dice) -> Inflic
             let dead: Vec<u64> = (1..=size).filter(|id| *id != victim).take(size as usize / 2 + 1).collect();
             dead.iter().for_each(|id| cluster.kill(*id));
             let held = within(SEEN_WITHIN, || !cluster.run(victim, &["health"]).status.success()).await;
+            is_refused(cluster, victim, history);
             tokio::time::sleep(pause).await;
             dead.iter().for_each(|id| cluster.start_replica(*id));
             held
         }
     };
     Inflicted { held, slowest_stop }
+}
+
+/// Without a quorum a write is refused with the reason, and in time.
+fn is_refused(cluster: &Cluster, victim: u64, history: &History) {
+    let name = format!("refused{}", history.events().created.len());
+    let begun = Instant::now();
+    let output = cluster.run(victim, &["users", "create", &name]);
+    let time = begun.elapsed();
+    let error = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() || !error.contains("majority") {
+        history.wrong(format!("without a quorum a write is not refused: {output:?}"));
+    }
+    if time > REFUSED_WITHIN {
+        history.wrong(format!("without a quorum a refusal took {time:?}"));
+    }
+    let (kind, outcome) = (Kind::User, Outcome::Refused);
+    let mut events = history.events();
+    events.slowest_refusal = events.slowest_refusal.max(time);
+    events.created.push(Created { kind, idempotency_key: String::new(), name, outcome, id: None });
 }
 
 async fn stop(cluster: &mut Cluster, id: u64) -> Duration {

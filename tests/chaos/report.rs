@@ -33,7 +33,7 @@ pub fn print(attacks: &[Attack], history: &History, findings: &Findings) {
     println!("elections between faults: {spurious}");
     let events = history.events();
     println!(
-        "operations: {} done, {} refused, {} unknown; {} races for a single-use key; slowest refusal {:.1} s",
+        "operations: {} done, {} refused, {} unknown; {} races for a single-use key; refused without a quorum after {:.1} s at most",
         events.count(Outcome::Done),
         events.count(Outcome::Refused),
         events.count(Outcome::Unknown),
