@@ -176,3 +176,39 @@ fn compare(what: &str, outcome: Outcome, ids: &[String], id: Option<&str>, findi
         _ => {}
     }
 }
+
+/// A checker that finds nothing in a wrong history would be worse than none.
+pub fn check_the_checker() {
+    use serde_json::json;
+    let created = |name: &str, outcome, id: Option<&str>| Created {
+        kind: Kind::User,
+        name: name.into(),
+        idempotency_key: String::new(),
+        outcome,
+        id: id.map(str::to_owned),
+    };
+    let joined = |machine: &str, outcome| Joined { machine_key: machine.into(), outcome, outrun: false };
+    let node = |id: &str, machine: &str| json!({"id": id, "machineKey": machine, "nodeKey": id, "givenName": id, "ipAddresses": [id]});
+    let events = Events {
+        created: vec![
+            created("kept", Outcome::Done, Some("1")),
+            created("lost", Outcome::Done, Some("2")),
+            created("ghost", Outcome::Refused, None),
+            created("perhaps", Outcome::Unknown, None),
+        ],
+        joined: vec![joined("m1", Outcome::Done)],
+        races: vec![vec![joined("m2", Outcome::Unknown), joined("m3", Outcome::Unknown)]],
+        ..Events::default()
+    };
+    let there = There {
+        users: vec![json!({"id": "1", "name": "kept"}), json!({"id": "3", "name": "ghost"})],
+        auth_keys: Vec::new(),
+        nodes: vec![node("1", "m1"), node("2", "m1"), node("3", "m2"), node("4", "m3")],
+    };
+    let mut findings = Findings::default();
+    there.compare(&events, 1, &mut findings);
+    assert_eq!(findings.lost, ["User lost at replica 1"]);
+    assert_eq!(findings.ghosts, ["User ghost at replica 1"]);
+    // One machine is two nodes; its key is seen twice; two machines used one single-use key.
+    assert_eq!(findings.duplicates.len(), 3, "{:?}", findings.duplicates);
+}

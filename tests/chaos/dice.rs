@@ -34,7 +34,7 @@ impl Dice {
 
     /// True once in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
-        self.next() % times == 0
+        self.next().is_multiple_of(times)
     }
 
     pub fn shuffle<T>(&mut self, items: &mut [T]) {

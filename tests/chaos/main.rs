@@ -84,6 +84,7 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 async fn run(settings: Settings) -> bool {
     let Settings { seconds, replicas, seed } = settings;
     println!("chaos: {seconds} s on {replicas} replicas, SEED={seed}");
+    check::check_the_checker();
     let dice = Dice::new(seed);
     let mut cluster = Cluster::start(replicas).await;
     let history = Arc::new(History::default());
