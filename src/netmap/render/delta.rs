@@ -32,7 +32,9 @@ impl Renderer {
         let mut message = Message::default();
         let own_changed = marks.nodes.contains_key(&viewer) && self.add_own(&scene, sent, &mut message);
         self.add_marked_peers(&scene, marks, sent, &mut message);
-        if own_changed || marks.policy {
+        // Routes that the client does not serve at the moment are not in what it is told of itself.
+        let own_record = marks.nodes.get(&viewer).is_some_and(|what| what.record) && !scene.policy.is_open();
+        if own_changed || own_record || marks.policy {
             self.add_visibility(&scene, sent, &mut message);
         }
         // Rules name nodes by address, so they may change with any node's record.

@@ -17,7 +17,7 @@ pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
-use crate::policy::{Policies, Policy};
+use crate::policy::{Policies, PolicyView};
 use crate::state::{Node, NodeId, State};
 use cache::Cache;
 use dns::DnsConfigs;
@@ -44,7 +44,7 @@ pub(super) struct Renderer {
 struct Scene<'a> {
     state: &'a State,
     viewer: &'a Arc<Node>,
-    policy: Arc<Policy>,
+    policy: Arc<PolicyView>,
     options: StreamOptions,
 }
 
