@@ -128,7 +128,7 @@ impl News {
         }
         marks.users.extend(&self.users);
         // Rules name users, and who is meant follows their names and addresses.
-        marks.policy |= self.policy || !self.users.is_empty() && !policy.is_open();
+        marks.policy |= self.policy || !self.users.is_empty() && !policy.is_plain();
         marks.replicas |= self.replicas;
         marks.everything |= self.everything;
     }

@@ -56,6 +56,9 @@ pub struct Policy {
     closed: bool,
 }
 
+/// Attributes that this server would have to do something for, besides telling the node.
+const NOT_DELIVERED: [&str; 3] = ["funnel", "disable-ipv4", "suggest-exit-node"];
+
 /// Who may give a tag to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
@@ -123,19 +126,21 @@ impl Policy {
     /// Refuses by name what is understood but not acted on.
     fn check_supported(&self) -> Result<(), PolicyError> {
         let rules = || self.rules.iter().flatten();
-        let destinations = || rules().flat_map(|rule| &rule.access).flat_map(|access| &access.destinations);
         let not_yet = [
             (self.approvers.is_some(), "section \"autoApprovers\" is", "approve routes with nodes approve-routes"),
-            (!self.attrs.is_empty() || self.ip_pools, "section \"nodeAttrs\" is", "remove it"),
-            (self.randomize_client_port, "\"randomizeClientPort\" is", "remove it"),
+            (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
             (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
-            (
-                destinations().any(|(alias, _)| *alias == Alias::Internet),
-                "\"autogroup:internet\" is",
-                "\"*\" as the destination reaches exit nodes too",
-            ),
             (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
         ];
+        let attribute = self
+            .attrs
+            .iter()
+            .flat_map(|entry| &entry.attributes)
+            .find(|name| NOT_DELIVERED.contains(&name.as_str()) || name.starts_with("nextdns:"));
+        if let Some(name) = attribute {
+            let text = format!("policy attribute {name:?} in \"nodeAttrs\" is not supported yet: remove it");
+            return Err(PolicyError::new(text));
+        }
         match not_yet.iter().find(|(there, ..)| *there) {
             None => Ok(()),
             Some((_, what, instead)) => Err(PolicyError::new(format!("policy {what} not supported yet: {instead}"))),

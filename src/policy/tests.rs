@@ -107,10 +107,9 @@ fn what_does_not_act_yet_is_not_put_in_force() {
     let rule = |end: &str| format!(r#"{{"tagOwners": {{"tag:r": []}}, "grants": [{{"src": ["*"], {end}}}]}}"#);
     for (text, part) in [
         (r#"{"autoApprovers": {}}"#.to_owned(), "\"autoApprovers\""),
-        (r#"{"nodeAttrs": [{"target": ["*"], "attr": ["x"]}]}"#.to_owned(), "\"nodeAttrs\""),
-        (r#"{"randomizeClientPort": true}"#.to_owned(), "\"randomizeClientPort\""),
+        (r#"{"nodeAttrs": [{"target": ["*"], "attr": ["nextdns:abc"]}]}"#.to_owned(), "\"nextdns:abc\""),
+        (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]}"#.to_owned(), "\"ipPool\""),
         (rule(r#""dst": ["10.0.0.0/8"], "ip": ["*"], "via": ["tag:r"]"#), "\"via\""),
-        (rule(r#""dst": ["autogroup:internet"], "ip": ["*"]"#), "\"autogroup:internet\""),
         (
             r#"{"ssh": [{"action": "check", "src": ["a@"], "dst": ["autogroup:self"], "users": ["root"]}]}"#.to_owned(),
             "\"check\"",
@@ -328,4 +327,36 @@ fn a_replica_that_never_could_read_the_policy_shows_nobody_to_anybody() {
     let (alice, bob) = (state.node(NodeId(1)).expect("a node"), state.node(NodeId(2)).expect("a node"));
     assert!(!policy.sees(alice, bob));
     assert_eq!(&*policy.packet_filter(alice), "[]");
+}
+
+#[test]
+fn attributes_go_to_the_nodes_that_they_are_for() {
+    let mut state = tailnet(&["alice", "bob"]);
+    set(
+        &mut state,
+        r#"{"nodeAttrs": [{"target": ["alice@"], "attr": ["drive:share", "drive:access"]}], "randomizeClientPort": true}"#,
+    );
+    let policy = Policies::default().in_force(&state);
+    let of = |id: u64| Vec::from_iter(policy.attributes(state.node(NodeId(id)).expect("a node")));
+    assert_eq!(of(1), ["drive:access", "drive:share", "randomize-client-port"]);
+    assert_eq!(of(2), ["randomize-client-port"]);
+}
+
+#[test]
+fn routes_are_approved_for_the_owners_that_the_policy_names() {
+    let mut state = tailnet(&["alice", "bob"]);
+    set(
+        &mut state,
+        r#"{"tagOwners": {"tag:r": []}, "groups": {"group:g": ["bob@"]},
+            "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:r", "group:g"], "0.0.0.0/0": ["tag:r"]}, "exitNode": ["alice@"]}}"#,
+    );
+    let policy = Policies::default().in_force(&state);
+    let approves = |owner: &Owner, route: &str| policy.approves(owner, route.parse().expect("a prefix"));
+    let (alice, bob) = (Owner::User(UserId(1)), Owner::User(UserId(2)));
+    let router = Owner::Tags([tag("tag:r")].into());
+    assert!(approves(&router, "10.0.0.0/8") && approves(&router, "10.1.0.0/16") && approves(&bob, "10.1.2.0/24"));
+    assert!(
+        !approves(&alice, "10.1.0.0/16") && !approves(&router, "192.168.0.0/16") && !approves(&router, "0.0.0.0/0")
+    );
+    assert!(approves(&alice, "0.0.0.0/0") && approves(&alice, "::/0") && !approves(&bob, "::/0"));
 }

@@ -54,8 +54,13 @@ impl PolicyView {
         self.policy.may_own(state, user, tag)
     }
 
-    /// Whether everybody may reach everything, whoever there is.
-    pub fn is_open(&self) -> bool {
+    /// Whether it says the same of all users and nodes, whoever there is.
+    pub fn is_plain(&self) -> bool {
+        self.is_open() && self.ssh.is_empty() && !self.policy.gives_attributes()
+    }
+
+    /// Whether everybody may reach everything.
+    fn is_open(&self) -> bool {
         self.policy.rules.is_none() && !self.policy.closed
     }
 

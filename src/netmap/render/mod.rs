@@ -25,6 +25,7 @@ use message::Constants;
 use node::Features;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A part of a message, made once and shared.
@@ -88,6 +89,10 @@ impl Scene<'_> {
 
     fn filter(&self) -> Arc<str> {
         self.policy.packet_filter(self.viewer)
+    }
+
+    fn attributes(&self) -> BTreeSet<String> {
+        self.policy.attributes(self.viewer)
     }
 
     fn ssh(&self) -> Arc<str> {
