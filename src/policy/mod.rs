@@ -127,7 +127,6 @@ impl Policy {
     fn check_supported(&self) -> Result<(), PolicyError> {
         let rules = || self.rules.iter().flatten();
         let not_yet = [
-            (self.approvers.is_some(), "section \"autoApprovers\" is", "approve routes with nodes approve-routes"),
             (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
             (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
             (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),

@@ -106,7 +106,6 @@ fn what_does_not_act_yet_is_not_put_in_force() {
     let state = state(&[]);
     let rule = |end: &str| format!(r#"{{"tagOwners": {{"tag:r": []}}, "grants": [{{"src": ["*"], {end}}}]}}"#);
     for (text, part) in [
-        (r#"{"autoApprovers": {}}"#.to_owned(), "\"autoApprovers\""),
         (r#"{"nodeAttrs": [{"target": ["*"], "attr": ["nextdns:abc"]}]}"#.to_owned(), "\"nextdns:abc\""),
         (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]}"#.to_owned(), "\"ipPool\""),
         (rule(r#""dst": ["10.0.0.0/8"], "ip": ["*"], "via": ["tag:r"]"#), "\"via\""),
