@@ -23,6 +23,8 @@ pub(super) enum Alias {
     UsersOf(String),
     /// `autogroup:member`
     Member,
+    /// `autogroup:admin` and its like: users with a role.
+    Role(String),
     /// `autogroup:tagged`
     Tagged,
     /// `autogroup:self`
@@ -32,6 +34,9 @@ pub(super) enum Alias {
     /// `autogroup:danger-all`: all addresses, tailnet or not.
     DangerAll,
 }
+
+/// Roles of users at Tailscale, as autogroups name them.
+const ROLES: [&str; 6] = ["owner", "admin", "it-admin", "network-admin", "billing-admin", "auditor"];
 
 /// What a document defines that aliases refer to.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +86,7 @@ impl Names {
                 Some(domain) if !domain.is_empty() => Ok(Alias::UsersOf(domain.into())),
                 _ => Err(AliasError::Unknown(format!("{text:?} is no user: write user:*@domain"))),
             },
+            "autogroup" if ROLES.contains(&rest) => Ok(Alias::Role(rest.into())),
             "autogroup" => Err(AliasError::Unknown(format!(
                 "invalid autogroup: got {text:?}, must be one of [autogroup:internet autogroup:member autogroup:nonroot \
                  autogroup:tagged autogroup:self autogroup:danger-all]"
@@ -112,7 +118,7 @@ impl Alias {
 
     /// Whether it can be a user's alone: what may use `autogroup:self`.
     pub fn is_personal(&self) -> bool {
-        matches!(self, Self::User(_) | Self::Group(_) | Self::UsersOf(_) | Self::Member)
+        matches!(self, Self::User(_) | Self::Group(_) | Self::UsersOf(_) | Self::Role(_) | Self::Member)
     }
 
     /// The users whose personal devices it means; `None`: it does not mean users.
@@ -128,6 +134,10 @@ impl Alias {
                 let there = |person: &&Person| domain_of(&person.email) == Some(domain);
                 Some(people.iter().filter(there).map(|person| person.id).collect())
             }
+            Self::Role(role) => {
+                let has_it = |person: &&Person| person.roles.iter().any(|other| other == role);
+                Some(people.iter().filter(has_it).map(|person| person.id).collect())
+            }
             Self::Member | Self::Any => Some(people.iter().map(|person| person.id).collect()),
             _ => None,
         }
@@ -139,7 +149,7 @@ impl Alias {
             Self::Tag(tag) => device.has_tag(tag),
             Self::Tagged => device.user().is_none(),
             Self::Member => device.user().is_some(),
-            Self::User(_) | Self::Group(_) | Self::UsersOf(_) => {
+            Self::User(_) | Self::Group(_) | Self::UsersOf(_) | Self::Role(_) => {
                 device.user().is_some_and(|user| users.is_some_and(|users| users.contains(&user)))
             }
             _ => false,

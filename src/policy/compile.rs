@@ -11,7 +11,7 @@ use super::rule::{Ports, Rule};
 use super::tailnet::{Device, Tailnet};
 use crate::state::{Tag, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Capabilities whose grant gives the destination one on the source in return.
 const COMPANIONS: [(&str, &str); 2] = [
@@ -24,6 +24,8 @@ const COMPANIONS: [(&str, &str); 2] = [
 pub(super) struct Entry {
     pub sources: Sources,
     pub grant: Grant,
+    /// The sources as a filter has them, made when first asked for.
+    pub source_list: OnceLock<String>,
     /// The rules that it came from.
     pub origins: Vec<(&'static str, usize)>,
 }
@@ -142,7 +144,12 @@ impl Compiler<'_> {
             return;
         }
         self.known.insert(key, self.entries.len());
-        self.entries.push(Entry { sources, grant: Grant::Packets { protocol, targets }, origins: vec![origin] });
+        self.entries.push(Entry {
+            sources,
+            grant: Grant::Packets { protocol, targets },
+            source_list: OnceLock::new(),
+            origins: vec![origin],
+        });
     }
 
     fn capabilities(&mut self, rule: &Rule, sources: &Sources) {
@@ -184,7 +191,7 @@ impl Compiler<'_> {
     fn grant(&mut self, origin: (&'static str, usize), sources: Sources, map: &str, targets: Vec<Target>) {
         if !targets.is_empty() {
             let grant = Grant::Capabilities { map: map.into(), targets };
-            self.entries.push(Entry { sources, grant, origins: vec![origin] });
+            self.entries.push(Entry { sources, grant, source_list: OnceLock::new(), origins: vec![origin] });
         }
     }
 

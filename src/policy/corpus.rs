@@ -65,7 +65,7 @@ fn compare(text: &str) -> Result<(), String> {
         Value::String(text) => text.clone(),
         object => object.to_string(),
     };
-    let (tailnet, names) = tailnet(&capture["topology"]);
+    let (tailnet, names) = tailnet(&capture);
     let answer = answer(&policy, &tailnet);
     let code = input["api_response_code"].as_u64().unwrap_or(200);
     if code != 200 {
@@ -145,7 +145,8 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-fn tailnet(topology: &Value) -> (Tailnet, Vec<String>) {
+fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
+    let topology = &capture["topology"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let people: Vec<Person> = list(&topology["users"])
@@ -155,6 +156,7 @@ fn tailnet(topology: &Value) -> (Tailnet, Vec<String>) {
             name: text(&user["name"]),
             email: text(&user["email"]),
             provider_id: String::new(),
+            roles: roles(capture, &text(&user["name"])),
         })
         .collect();
     let (mut devices, mut names) = (Vec::new(), Vec::new());
@@ -175,6 +177,25 @@ fn tailnet(topology: &Value) -> (Tailnet, Vec<String>) {
         names.push(name.clone());
     }
     (Tailnet { people, devices }, names)
+}
+
+/// The roles of a user, which the service tells the user's own nodes.
+fn roles(capture: &Value, user: &str) -> Vec<String> {
+    let nodes = capture["topology"]["nodes"].as_object().into_iter().flatten();
+    let own = nodes.filter(|(_, node)| node["user"] == user && node["tags"].as_array().is_none_or(Vec::is_empty));
+    let told = |name: &String, attribute: &str| {
+        let attributes = &capture["captures"][name]["netmap"]["SelfNode"]["CapMap"];
+        attributes.get(format!("https://tailscale.com/cap/{attribute}")).is_some()
+    };
+    let mut roles = BTreeSet::new();
+    for (name, _) in own {
+        for (attribute, role) in [("is-owner", "owner"), ("is-admin", "admin")] {
+            if told(name, attribute) {
+                roles.insert(role.to_owned());
+            }
+        }
+    }
+    roles.into_iter().collect()
 }
 
 /// Each capture's path and text.

@@ -43,17 +43,22 @@ fn rule(entry: &Entry, device: &Device, place: usize) -> Option<String> {
             format!(r#""CapGrant":[{{"Dsts":[{}],"CapMap":{map}}}]"#, prefixes.join(","))
         }
     };
-    let mut sources = String::new();
-    if entry.sources.everywhere {
-        sources.push_str("\"*\"");
-    } else {
-        for range in &entry.sources.ranges {
-            let comma = if sources.is_empty() { "" } else { "," };
-            // Writing to a text cannot fail.
-            let _ = write!(sources, "{comma}\"{range}\"");
-        }
-    }
+    let sources = entry.source_list.get_or_init(|| source_list(entry));
     Some(format!(r#"{{"SrcIPs":[{sources}],{rest}}}"#))
+}
+
+/// The inside of `SrcIPs`: the same for all devices, and long where many users are meant.
+fn source_list(entry: &Entry) -> String {
+    if entry.sources.everywhere {
+        return "\"*\"".into();
+    }
+    let mut list = String::new();
+    for range in &entry.sources.ranges {
+        let comma = if list.is_empty() { "" } else { "," };
+        // Writing to a text cannot fail.
+        let _ = write!(list, "{comma}\"{range}\"");
+    }
+    list
 }
 
 fn destinations(target: &Target, device: &Device) -> Vec<String> {

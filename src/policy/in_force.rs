@@ -4,13 +4,14 @@ use super::tailnet::{Device, Tailnet};
 use super::{Policy, PolicyView};
 use crate::state::State;
 use arc_swap::ArcSwapOption;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The compiled form of whatever policy is in force, kept as long as nothing changes
 /// that it depends on.
 #[derive(Default)]
 pub struct Policies {
     kept: ArcSwapOption<Kept>,
+    making: Mutex<()>,
 }
 
 /// What was made of one state.
@@ -26,6 +27,11 @@ impl Policies {
     /// there is none, nobody sees anybody: it may be a text that forbids, written by
     /// a newer release.
     pub fn in_force(&self, state: &State) -> Arc<PolicyView> {
+        if let Some(kept) = self.kept.load().as_ref().filter(|kept| kept.state.index() == state.index()) {
+            return kept.view.clone();
+        }
+        // Many streams ask at once: one makes it, the others find it.
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = self.kept.load_full();
         let same = |kept: &&Arc<Kept>| kept.state.policy_version() == state.policy_version();
         let view = match kept.as_ref().filter(same) {

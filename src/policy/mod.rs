@@ -140,19 +140,32 @@ impl Policy {
             let text = format!("policy attribute {name:?} in \"nodeAttrs\" is not supported yet: remove it");
             return Err(PolicyError::new(text));
         }
+        let role = self.aliases().find_map(|alias| match alias {
+            Alias::Role(role) => Some(role),
+            _ => None,
+        });
+        if let Some(role) = role {
+            let text = format!("policy alias \"autogroup:{role}\" is not supported yet: users have no roles here");
+            return Err(PolicyError::new(text));
+        }
         match not_yet.iter().find(|(there, ..)| *there) {
             None => Ok(()),
             Some((_, what, instead)) => Err(PolicyError::new(format!("policy {what} not supported yet: {instead}"))),
         }
     }
 
-    /// Refuses a domain that no user's e-mail address has.
-    fn check_domains(&self, tailnet: &Tailnet) -> Result<(), PolicyError> {
+    /// All names in rules and node attributes.
+    fn aliases(&self) -> impl Iterator<Item = &Alias> {
         let from_rules = self.rules.iter().flatten().flat_map(|rule| {
             let accessed = rule.access.iter().flat_map(|access| access.destinations.iter().map(|(alias, _)| alias));
             rule.sources.iter().chain(&rule.app_destinations).chain(accessed)
         });
         let from_ssh = self.ssh.iter().flat_map(|rule| rule.sources.iter().chain(&rule.destinations));
+        from_rules.chain(from_ssh).chain(self.attrs.iter().flat_map(|entry| &entry.targets))
+    }
+
+    /// Refuses a domain that no user's e-mail address has.
+    fn check_domains(&self, tailnet: &Tailnet) -> Result<(), PolicyError> {
         let of_alias = |alias| match alias {
             &Alias::UsersOf(ref domain) => Some(domain),
             _ => None,
@@ -161,7 +174,7 @@ impl Policy {
             SshUser::LocalPart(domain) => Some(domain),
             _ => None,
         });
-        for domain in from_rules.chain(from_ssh).filter_map(of_alias).chain(logins) {
+        for domain in self.aliases().filter_map(of_alias).chain(logins) {
             if !tailnet.people.iter().any(|person| alias::domain_of(&person.email) == Some(domain)) {
                 return Err(PolicyError::new(format!(
                     "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
@@ -177,12 +190,7 @@ impl Policy {
             Owner::User(token) => Some(token),
             _ => None,
         });
-        let aliases = self.rules.iter().flatten().flat_map(|rule| {
-            let accessed = rule.access.iter().flat_map(|access| access.destinations.iter().map(|(alias, _)| alias));
-            rule.sources.iter().chain(&rule.app_destinations).chain(accessed)
-        });
-        let aliases = aliases.chain(self.ssh.iter().flat_map(|rule| rule.sources.iter().chain(&rule.destinations)));
-        let in_rules = aliases.filter_map(|alias| match alias {
+        let in_rules = self.aliases().filter_map(|alias| match alias {
             Alias::User(token) => Some(token),
             _ => None,
         });

@@ -19,6 +19,8 @@ pub(super) struct Person {
     pub name: String,
     pub email: String,
     pub provider_id: String,
+    /// As autogroups name them. This server's users have none.
+    pub roles: Vec<String>,
 }
 
 /// A node.
@@ -40,6 +42,7 @@ impl Tailnet {
             name: user.name.clone(),
             email: user.email.clone(),
             provider_id: user.provider_id.clone(),
+            roles: Vec::new(),
         };
         Self {
             people: state.users().map(|user| person(user)).collect(),

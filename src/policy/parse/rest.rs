@@ -151,7 +151,9 @@ fn ssh_test_destination(names: &Names, text: &str) -> Result<Alias, String> {
     let disallowed = || format!("SSH tests dst contains disallowed element {text:?}");
     match names.alias(text) {
         Ok(Alias::Net(net) | Alias::Host(_, net)) if net.prefix_len() != net.max_prefix_len() => Err(disallowed()),
-        Ok(Alias::Any | Alias::Internet | Alias::DangerAll | Alias::UsersOf(_) | Alias::Group(_)) => Err(disallowed()),
+        Ok(Alias::Any | Alias::Internet | Alias::DangerAll | Alias::UsersOf(_) | Alias::Role(_) | Alias::Group(_)) => {
+            Err(disallowed())
+        }
         Ok(alias) => Ok(alias),
         Err(AliasError::NotFound("tag")) => Err(format!("SSH tests dst contains unknown tag {text:?}")),
         Err(_) => Err(disallowed()),

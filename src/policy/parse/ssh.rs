@@ -69,6 +69,7 @@ fn source(names: &Names, text: &str) -> Result<Alias, String> {
             | Alias::Group(_)
             | Alias::Tag(_)
             | Alias::UsersOf(_)
+            | Alias::Role(_)
             | Alias::Member
             | Alias::Tagged),
         ) => Ok(alias),
