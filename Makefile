@@ -5,7 +5,12 @@
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
 
-.PHONY: up down clean build test chaos
+# make corpus compares the policy language with what Tailscale's service answered:
+#             POLICY_CORPUS names the captures, a folder or its archive
+
+POLICY_CORPUS ?=
+
+.PHONY: up down clean build test chaos corpus
 
 up:
 	@cluster/up
@@ -27,3 +32,7 @@ test:
 chaos:
 	@tools/check build
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/cargo test --release --locked --test chaos
+
+corpus:
+	@tools/check test
+	@tools/corpus "$(POLICY_CORPUS)"

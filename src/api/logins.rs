@@ -6,7 +6,7 @@ use super::problem::{ApiError, unexpected};
 use super::request::{Once, Params};
 use super::{Options, render, routes, types};
 use crate::cluster::WriteError;
-use crate::policy::Policy;
+use crate::policy::PolicyView;
 use crate::state::{
     AuthId, Command, Done, Owner, PendingLogin, Refused, RegisterMethod, State as View, Tag, Time, UserId, Verdict,
 };
@@ -113,7 +113,7 @@ async fn register(options: &Options, once: Once, user: &str, auth_id: &str) -> R
 
 /// Whom the node will belong to: the tags that the client asked for, all of
 /// which the user must be allowed to give, or the user.
-fn owner(policy: &Policy, view: &View, user: UserId, login: &PendingLogin) -> Result<Owner, Refused> {
+fn owner(policy: &PolicyView, view: &View, user: UserId, login: &PendingLogin) -> Result<Owner, Refused> {
     let mut tags = BTreeSet::new();
     let mut refused = Vec::new();
     for text in &login.hostinfo.request_tags {

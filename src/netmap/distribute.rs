@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::mailbox::{End, Mailbox, Marks, union};
-use crate::policy::Policy;
+use crate::policy::PolicyView;
 use crate::state::{Batch, Change, Node, NodeChange, NodeId, SessionId, State, UserId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl News {
     }
 
     /// What of it concerns one viewer.
-    fn add_to(&self, marks: &mut Marks, policy: &Policy, viewer: &Node) {
+    fn add_to(&self, marks: &mut Marks, policy: &PolicyView, viewer: &Node) {
         for (&id, (what, node)) in &self.nodes {
             // Who may no longer see a node has to be told too, so only what says
             // nothing about who sees it is kept from others.
@@ -127,7 +127,8 @@ impl News {
             }
         }
         marks.users.extend(&self.users);
-        marks.policy |= self.policy;
+        // Rules name users, and who is meant follows their names and addresses.
+        marks.policy |= self.policy || !self.users.is_empty() && !policy.is_plain();
         marks.replicas |= self.replicas;
         marks.everything |= self.everything;
     }

@@ -1,32 +1,63 @@
 //! Policy: who owns which tag, who sees whom, who may do what.
 //!
 //! Pure, like `state`: each replica compiles the replicated text for itself.
-//! `hujson` reads the text, `parse` makes a [`Policy`] of it, `users` finds the
-//! users that it names, and [`Policies`] keeps the one that is in force.
+//! `hujson` and `parse` read the text and make a [`Policy`] of it (`rule` has its
+//! parts, `alias` the names in them); `compile` and `ssh` apply it to the users and
+//! nodes of a `tailnet`, `filter` says it in the client's terms, and `examine` runs
+//! the policy's own tests. [`Policies`] keeps the one that is in force.
 
+mod alias;
+mod approve;
+mod attrs;
+mod compile;
+#[cfg(test)]
+mod corpus;
+mod examine;
+mod filter;
 mod hujson;
 mod in_force;
 mod parse;
+mod ranges;
+mod rule;
+mod ssh;
+mod tailnet;
 #[cfg(test)]
 mod tests;
 mod users;
+mod view;
 
 pub use in_force::Policies;
+pub use view::PolicyView;
 
-use crate::state::{Node, State, Tag, UserId};
+use crate::state::{State, Tag, UserId};
+use alias::{Alias, Names};
+use rule::{Approvers, NodeAttr, Rule, SshRule, SshTest, SshUser, Test};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use tailnet::Tailnet;
 use users::UserToken;
 
 /// A policy that was read and found good. The default one has no rules, so
 /// everybody may reach everything, and no tags.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    groups: BTreeMap<String, Vec<UserToken>>,
+    names: Names,
     tag_owners: BTreeMap<Tag, Vec<Owner>>,
+    /// `None`: neither `acls` nor `grants` is there, and everything is allowed.
+    rules: Option<Vec<Rule>>,
+    ssh: Vec<SshRule>,
+    attrs: Vec<NodeAttr>,
+    /// Whether an entry of `nodeAttrs` has an `ipPool`.
+    ip_pools: bool,
+    approvers: Option<Approvers>,
+    tests: Vec<Test>,
+    ssh_tests: Vec<SshTest>,
+    randomize_client_port: bool,
     /// Nobody sees anybody: for when there is a policy, but it cannot be read.
     closed: bool,
 }
+
+/// Attributes that this server would have to do something for, besides telling the node.
+const NOT_DELIVERED: [&str; 3] = ["funnel", "disable-ipv4", "suggest-exit-node"];
 
 /// Who may give a tag to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +94,7 @@ impl Policy {
             for owner in self.tag_owners.get(tag).into_iter().flatten() {
                 let owns = match owner {
                     Owner::User(token) => is_user(token),
-                    Owner::Group(group) => self.groups.get(group).into_iter().flatten().any(is_user),
+                    Owner::Group(group) => self.names.groups.get(group).into_iter().flatten().any(is_user),
                     Owner::Tag(other) => {
                         if seen.insert(other) {
                             todo.push(other);
@@ -79,14 +110,91 @@ impl Policy {
         false
     }
 
-    /// Refuses a policy that names a user in a way that fits several: to be asked
-    /// before a text is put in force.
-    pub fn check_users(&self, state: &State) -> Result<(), PolicyError> {
+    /// Reads a text that is to be put in force, and refuses it where it would not act
+    /// as it says: it does not parse, names a user in a way that fits several, has
+    /// parts that this server does not act on, or fails its own tests.
+    pub fn check(text: &str, state: &State) -> Result<Self, PolicyError> {
+        let policy = Self::parse(text)?;
+        policy.check_supported()?;
+        policy.check_users(state)?;
+        let tailnet = Tailnet::of(state);
+        policy.check_domains(&tailnet)?;
+        policy.run_tests(&tailnet)?;
+        Ok(policy)
+    }
+
+    /// Refuses by name what is understood but not acted on.
+    fn check_supported(&self) -> Result<(), PolicyError> {
+        let rules = || self.rules.iter().flatten();
+        let not_yet = [
+            (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
+            (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
+            (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
+        ];
+        let attribute = self
+            .attrs
+            .iter()
+            .flat_map(|entry| &entry.attributes)
+            .find(|name| NOT_DELIVERED.contains(&name.as_str()) || name.starts_with("nextdns:"));
+        if let Some(name) = attribute {
+            let text = format!("policy attribute {name:?} in \"nodeAttrs\" is not supported yet: remove it");
+            return Err(PolicyError::new(text));
+        }
+        let role = self.aliases().find_map(|alias| match alias {
+            Alias::Role(role) => Some(role),
+            _ => None,
+        });
+        if let Some(role) = role {
+            let text = format!("policy alias \"autogroup:{role}\" is not supported yet: users have no roles here");
+            return Err(PolicyError::new(text));
+        }
+        match not_yet.iter().find(|(there, ..)| *there) {
+            None => Ok(()),
+            Some((_, what, instead)) => Err(PolicyError::new(format!("policy {what} not supported yet: {instead}"))),
+        }
+    }
+
+    /// All names in rules and node attributes.
+    fn aliases(&self) -> impl Iterator<Item = &Alias> {
+        let from_rules = self.rules.iter().flatten().flat_map(|rule| {
+            let accessed = rule.access.iter().flat_map(|access| access.destinations.iter().map(|(alias, _)| alias));
+            rule.sources.iter().chain(&rule.app_destinations).chain(accessed)
+        });
+        let from_ssh = self.ssh.iter().flat_map(|rule| rule.sources.iter().chain(&rule.destinations));
+        from_rules.chain(from_ssh).chain(self.attrs.iter().flat_map(|entry| &entry.targets))
+    }
+
+    /// Refuses a domain that no user's e-mail address has.
+    fn check_domains(&self, tailnet: &Tailnet) -> Result<(), PolicyError> {
+        let of_alias = |alias| match alias {
+            &Alias::UsersOf(ref domain) => Some(domain),
+            _ => None,
+        };
+        let logins = self.ssh.iter().flat_map(|rule| &rule.users).filter_map(|user| match user {
+            SshUser::LocalPart(domain) => Some(domain),
+            _ => None,
+        });
+        for domain in self.aliases().filter_map(of_alias).chain(logins) {
+            if !tailnet.people.iter().any(|person| alias::domain_of(&person.email) == Some(domain)) {
+                return Err(PolicyError::new(format!(
+                    "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a policy that names a user in a way that fits several.
+    fn check_users(&self, state: &State) -> Result<(), PolicyError> {
         let in_owners = self.tag_owners.values().flatten().filter_map(|owner| match owner {
             Owner::User(token) => Some(token),
             _ => None,
         });
-        for token in self.groups.values().flatten().chain(in_owners) {
+        let in_rules = self.aliases().filter_map(|alias| match alias {
+            Alias::User(token) => Some(token),
+            _ => None,
+        });
+        for token in self.names.groups.values().flatten().chain(in_owners).chain(in_rules) {
             let users: Vec<_> = token.candidates(state).map(|user| format!("{} (id {})", user.name, user.id)).collect();
             if users.len() > 1 {
                 let (token, users) = (token.as_str(), users.join(", "));
@@ -94,25 +202,6 @@ impl Policy {
             }
         }
         Ok(())
-    }
-
-    /// Whether `viewer` gets `peer` in its netmap.
-    pub fn sees(&self, _viewer: &Node, _peer: &Node) -> bool {
-        !self.closed
-    }
-
-    /// The rules of `PacketFilters["base"]` for this node, as JSON (protocol section 6.5).
-    pub fn packet_filter(&self, _node: &Node) -> Arc<str> {
-        static ALLOW_ALL: LazyLock<Arc<str>> =
-            LazyLock::new(|| r#"[{"SrcIPs":["*"],"DstPorts":[{"IP":"*","Ports":{"First":0,"Last":65535}}]}]"#.into());
-        static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| "[]".into());
-        if self.closed { NOTHING.clone() } else { ALLOW_ALL.clone() }
-    }
-
-    /// `SSHPolicy` for this node, as JSON (protocol section 6.8).
-    pub fn ssh_policy(&self, _node: &Node) -> Arc<str> {
-        static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| r#"{"rules":[]}"#.into());
-        NOTHING.clone()
     }
 
     /// Nobody sees anybody, and nobody owns a tag.

@@ -1,5 +1,6 @@
 //! How a policy names users.
 
+use super::tailnet::Person;
 use crate::state::{State, User};
 
 /// `alice@` or `alice@example.com`.
@@ -29,6 +30,19 @@ impl UserToken {
         let mut candidates = self.candidates(state);
         let first = candidates.next();
         first.filter(|_| candidates.next().is_none())
+    }
+
+    /// As [`UserToken::resolve`].
+    pub fn find<'p>(&self, people: &'p [Person]) -> Option<&'p Person> {
+        let name = self.0.strip_suffix('@').unwrap_or(&self.0);
+        let means = |person: &&Person| {
+            person.name == name
+                || person.email == name
+                || (!person.provider_id.is_empty() && person.provider_id == name)
+        };
+        let mut found = people.iter().filter(means);
+        let first = found.next();
+        first.filter(|_| found.next().is_none())
     }
 
     /// The text, as the policy has it.

@@ -1,5 +1,6 @@
 //! Starts the parts in order, and stops them in reverse.
 
+mod approver;
 mod duties;
 mod identity;
 mod listen;
@@ -80,6 +81,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let identity = identity::of(&config, &cluster, relay.as_ref());
     sockets.serve(routers, relay, &stop);
     tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
+    tokio::spawn(approver::run(cluster.clone(), policies.clone(), stop.clone()));
     tokio::spawn(duties::run(cluster.clone(), config.offline_grace, stop.clone()));
     if let PolicySource::File(Some(path)) = &config.policy {
         let memory = config.data_dir.join("policy-proposed");

@@ -63,7 +63,7 @@ enum Proposal {
 }
 
 async fn propose(cluster: &Cluster, path: &Path, text: String) -> Result<(), Proposal> {
-    Policy::parse(&text).map_err(|error| Proposal::Bad(error.to_string()))?;
+    Policy::check(&text, &cluster.view()).map_err(|error| Proposal::Bad(error.to_string()))?;
     let author = format!("file {} on replica {}", path.display(), cluster.id());
     let command = Command::SetPolicy { text, author, expected_version: None };
     match cluster.write(command).await {

@@ -155,6 +155,14 @@ pub enum Command {
         id: NodeId,
         routes: BTreeSet<IpNet>,
     },
+    /// Adds to the approved set what the policy's `autoApprovers` approve for this
+    /// owner; refused as stale when either is another one by now.
+    ApproveRoutes {
+        id: NodeId,
+        owner: Owner,
+        routes: BTreeSet<IpNet>,
+        policy_version: u64,
+    },
     DeleteNode {
         id: NodeId,
     },
@@ -254,6 +262,7 @@ impl Command {
             Command::RenameNode { .. } => "RenameNode",
             Command::SetTags { .. } => "SetTags",
             Command::SetApprovedRoutes { .. } => "SetApprovedRoutes",
+            Command::ApproveRoutes { .. } => "ApproveRoutes",
             Command::DeleteNode { .. } => "DeleteNode",
             Command::BackfillIps { .. } => "BackfillIps",
             Command::SetPolicy { .. } => "SetPolicy",

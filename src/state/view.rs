@@ -5,6 +5,7 @@ use super::table::{self, Tables};
 use super::*;
 use crate::tailcfg::{MachineKey, NodeKey};
 use imbl::OrdSet;
+use imbl::ordmap::DiffItem;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -138,6 +139,23 @@ impl State {
         self.tables.nodes.values()
     }
 
+    /// The nodes that are not the same record in both states, as they are in this and in
+    /// the other one. The work follows the differences.
+    pub fn differing_nodes<'s>(
+        &'s self,
+        other: &'s Self,
+    ) -> impl Iterator<Item = (Option<&'s Node>, Option<&'s Node>)> + 's {
+        self.tables.nodes.diff(&other.tables.nodes).map(|item| sides(&item))
+    }
+
+    /// As [`State::differing_nodes`].
+    pub fn differing_users<'s>(
+        &'s self,
+        other: &'s Self,
+    ) -> impl Iterator<Item = (Option<&'s User>, Option<&'s User>)> + 's {
+        self.tables.users.diff(&other.tables.users).map(|item| sides(&item))
+    }
+
     pub fn node_count(&self) -> usize {
         self.tables.nodes.len()
     }
@@ -238,6 +256,15 @@ impl State {
 
     pub fn replica(&self, id: ReplicaId) -> Option<&Arc<Replica>> {
         self.tables.replicas.get(&id)
+    }
+}
+
+/// A record before and after.
+fn sides<'s, K, V>(item: &DiffItem<'s, 's, K, Arc<V>>) -> (Option<&'s V>, Option<&'s V>) {
+    match *item {
+        DiffItem::Add(_, new) => (None, Some(new)),
+        DiffItem::Update { old, new } => (Some(old.1), Some(new.1)),
+        DiffItem::Remove(_, old) => (Some(old), None),
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Node<'a> {
     pub machine_authorized: bool,
     /// Feature flags of the client itself; empty for peers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub cap_map: BTreeMap<&'static str, Vec<serde_json::Value>>,
+    pub cap_map: BTreeMap<&'a str, Vec<serde_json::Value>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub expired: bool,
 }

@@ -30,9 +30,12 @@ impl Renderer {
         }
         let Some(scene) = self.scene(state, viewer, options) else { return Delta::Gone };
         let mut message = Message::default();
-        let own_changed = marks.nodes.contains_key(&viewer) && self.add_own(&scene, sent, &mut message);
+        let own_marked = marks.policy || marks.nodes.contains_key(&viewer);
+        let own_changed = own_marked && self.add_own(&scene, sent, &mut message);
         self.add_marked_peers(&scene, marks, sent, &mut message);
-        if own_changed || marks.policy {
+        // Routes that the client does not serve at the moment are not in what it is told of itself.
+        let own_record = marks.nodes.get(&viewer).is_some_and(|what| what.record) && !scene.policy.is_plain();
+        if own_changed || own_record || marks.policy {
             self.add_visibility(&scene, sent, &mut message);
         }
         // Rules name nodes by address, so they may change with any node's record.
@@ -52,7 +55,7 @@ impl Renderer {
     /// The client's own node, if something changed that it does not know better.
     fn add_own(&self, scene: &Scene, sent: &mut Sent, message: &mut Message) -> bool {
         let shown = Shown::new(scene.state, scene.viewer);
-        let own = node::own(scene.state, &shown, self.features);
+        let own = node::own(scene.state, &shown, self.features, &scene.attributes());
         sent.own = shown;
         let Some(own) = own else { return false };
         let essence = fingerprint(&own.essence);

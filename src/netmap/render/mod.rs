@@ -17,7 +17,7 @@ pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
-use crate::policy::{Policies, Policy};
+use crate::policy::{Policies, PolicyView};
 use crate::state::{Node, NodeId, State};
 use cache::Cache;
 use dns::DnsConfigs;
@@ -25,6 +25,7 @@ use message::Constants;
 use node::Features;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A part of a message, made once and shared.
@@ -44,7 +45,7 @@ pub(super) struct Renderer {
 struct Scene<'a> {
     state: &'a State,
     viewer: &'a Arc<Node>,
-    policy: Arc<Policy>,
+    policy: Arc<PolicyView>,
     options: StreamOptions,
 }
 
@@ -88,6 +89,10 @@ impl Scene<'_> {
 
     fn filter(&self) -> Arc<str> {
         self.policy.packet_filter(self.viewer)
+    }
+
+    fn attributes(&self) -> BTreeSet<String> {
+        self.policy.attributes(self.viewer)
     }
 
     fn ssh(&self) -> Arc<str> {

@@ -6,7 +6,7 @@ use crate::state::{Node, Owner, Settings, State, Tag, Time};
 use crate::tailcfg::{self, CapVer};
 use ipnet::IpNet;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The longest DNS name, with its trailing dot.
@@ -87,11 +87,12 @@ pub struct Own {
     pub essence: String,
 }
 
-/// The node for itself; `None` as with [`peer`].
-pub fn own(state: &State, shown: &Shown, features: Features) -> Option<Own> {
+/// The node for itself, with the attributes that the policy gives it; `None` as with [`peer`].
+pub fn own(state: &State, shown: &Shown, features: Features, attributes: &BTreeSet<String>) -> Option<Own> {
     let name = valid_name(shown)?;
     let mut node = whole(state, shown, &name);
     node.cap_map = own_capabilities(features);
+    node.cap_map.extend(attributes.iter().map(|name| (name.as_str(), vec![])));
     let json = to_json(&node);
     let essence = tailcfg::Node {
         disco_key: None,
@@ -115,7 +116,7 @@ pub fn farewell(state: &State, last: &Shown, features: Features) -> Option<Json>
     node.expiry = Some(Time::now() - PAST);
     node.expired = true;
     let shown = Shown { node: Arc::new(node), online: false, primary: Vec::new(), ..last.clone() };
-    Some(own(state, &shown, features)?.json)
+    Some(own(state, &shown, features, &BTreeSet::new())?.json)
 }
 
 fn valid_name(shown: &Shown) -> Option<String> {

@@ -35,7 +35,7 @@ impl Renderer {
     fn whole_message(&self, state: &State, viewer: NodeId, options: StreamOptions) -> Option<(Message, Sent)> {
         let scene = self.scene(state, viewer, options)?;
         let shown = Shown::new(state, scene.viewer);
-        let own = node::own(state, &shown, self.features)?;
+        let own = node::own(state, &shown, self.features, &scene.attributes())?;
         let derp_map = self.derp_maps.get(state);
         let dial_plan = dial_plan(state, viewer);
         let dns = self.dns.get(state, scene.viewer);

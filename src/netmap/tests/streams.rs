@@ -129,3 +129,44 @@ async fn a_policy_that_opens_brings_all_peers_into_sight_with_its_rules() {
     assert_eq!(message["PeersChanged"][0]["Name"], "hidden.example.net.");
     client.nothing_before(&tailnet).await;
 }
+
+#[tokio::test]
+async fn a_policy_that_closes_takes_away_who_is_hidden_and_tells_nobody_else_of_it() {
+    let tailnet = Tailnet::on(cluster(), LONG, LONG).await;
+    let (a, b, c) = (tailnet.node("a").await, tailnet.node("b").await, tailnet.node("c").await);
+    let ip = |node: NodeId| tailnet.cluster.view().node(node).unwrap().ipv4.unwrap().to_string();
+    let (mut at_b, first) = tailnet.join(b).await;
+    assert_eq!(first["Peers"].as_array().unwrap().len(), 2);
+    let (mut at_a, _) = tailnet.join(a).await;
+    assert_eq!(at_b.next().await["PeersChangedPatch"][0]["NodeID"], a.0, "it came online");
+
+    let rule = |from: NodeId, to: NodeId| {
+        format!(r#"{{"action": "accept", "src": ["{}"], "dst": ["{}:22"]}}"#, ip(from), ip(to))
+    };
+    let set = |rules: &str| Command::SetPolicy {
+        text: format!(r#"{{"acls": [{rules}]}}"#),
+        author: "test".into(),
+        expected_version: None,
+    };
+    tailnet.write(set(&rule(a, b))).await;
+    let message = at_a.next().await;
+    assert_eq!(message["PeersRemoved"], json!([c.0]));
+    assert_eq!(message["PacketFilters"]["base"], json!([]));
+    let message = at_b.next().await;
+    assert_eq!(message["PeersRemoved"], json!([c.0]));
+    assert_eq!(message["PacketFilters"]["base"][0]["SrcIPs"], json!([ip(a)]));
+
+    // A rule between others is nothing to them.
+    tailnet.write(set(&format!("{}, {}", rule(a, b), rule(c, c)))).await;
+    tailnet.derp_map.send_modify(|map| {
+        let mut new = DerpMap::clone(map);
+        new.regions.insert(7, Default::default());
+        *map = Arc::new(new);
+    });
+    for client in [&mut at_a, &mut at_b] {
+        let message = client.next().await;
+        let next = keys(&message);
+        // What comes with the map of relays may bring the unchanged DNS along.
+        assert!(next.iter().all(|key| ["DERPMap", "DNSConfig"].contains(key)), "{next:?}");
+    }
+}

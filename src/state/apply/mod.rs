@@ -73,6 +73,9 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         Command::RenameNode { id, given_name } => nodes::rename(step, *id, given_name),
         Command::SetTags { id, tags, policy_version } => nodes::set_tags(step, *id, tags, *policy_version),
         Command::SetApprovedRoutes { id, routes } => routes::set_approved(step, *id, routes),
+        Command::ApproveRoutes { id, owner, routes, policy_version } => {
+            routes::approve(step, *id, owner, routes, *policy_version)
+        }
         Command::DeleteNode { id } => nodes::delete(step, *id),
         Command::BackfillIps { seed } => nodes::backfill_ips(step, *seed),
 

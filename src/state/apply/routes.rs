@@ -19,6 +19,22 @@ pub(super) fn set_approved(step: &mut Step, id: NodeId, routes: &BTreeSet<IpNet>
     Ok(Done::Node(id))
 }
 
+/// Adds what a policy approved; see [`Command::ApproveRoutes`].
+pub(super) fn approve(
+    step: &mut Step,
+    id: NodeId,
+    owner: &Owner,
+    routes: &BTreeSet<IpNet>,
+    policy_version: u64,
+) -> Outcome {
+    let node = step.node(id).ok_or(Refused::NodeNotFound)?;
+    if policy_version != step.policy_version() || node.owner != *owner {
+        return Err(Refused::Stale);
+    }
+    let all: BTreeSet<IpNet> = node.approved_routes.union(routes).copied().collect();
+    set_approved(step, id, &all)
+}
+
 /// What a node announces and is approved, exit routes included; sorted.
 pub(in crate::state) fn effective_routes(node: &Node) -> Vec<IpNet> {
     let announced: BTreeSet<IpNet> = node.hostinfo.routable_ips.iter().map(IpNet::trunc).collect();

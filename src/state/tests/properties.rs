@@ -107,6 +107,12 @@ fn command(world: &World, draw: &Draw) -> Command {
         },
         23 => Command::SetTags { id, tags: tags(&["tag:b"]), policy_version: world.state.policy_version() },
         24 | 37 => Command::SetApprovedRoutes { id, routes: routes(b).into_iter().collect() },
+        38 => Command::ApproveRoutes {
+            id,
+            owner: world.state.node(id).map_or(Owner::User(UserId(1)), |node| node.owner.clone()),
+            routes: routes(b).into_iter().collect(),
+            policy_version: world.state.policy_version(),
+        },
         25 => Command::DeleteNode { id },
         26 => Command::BackfillIps { seed: u64::from(a) },
         27 => Command::SetPolicy { text: secret, author: String::new(), expected_version: None },

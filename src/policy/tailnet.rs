@@ -1,0 +1,83 @@
+//! What a policy is applied to: people and devices, with only what a policy can tell apart.
+
+use super::ranges::Range;
+use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Users and nodes, as a policy sees them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tailnet {
+    pub people: Vec<Person>,
+    pub devices: Vec<Device>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Person {
+    pub id: UserId,
+    pub name: String,
+    pub email: String,
+    pub provider_id: String,
+    /// As autogroups name them. This server's users have none.
+    pub roles: Vec<String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    pub id: NodeId,
+    pub owner: Owner,
+    pub ips: Vec<IpAddr>,
+    /// Announced and approved, without exit routes.
+    pub routes: Vec<IpNet>,
+    /// Whether it is an approved exit node.
+    pub exit: bool,
+}
+
+impl Tailnet {
+    pub fn of(state: &State) -> Self {
+        let person = |user: &crate::state::User| Person {
+            id: user.id,
+            name: user.name.clone(),
+            email: user.email.clone(),
+            provider_id: user.provider_id.clone(),
+            roles: Vec::new(),
+        };
+        Self {
+            people: state.users().map(|user| person(user)).collect(),
+            devices: state.nodes().map(|node| Device::of(state, node)).collect(),
+        }
+    }
+}
+
+impl Device {
+    pub fn of(state: &State, node: &Node) -> Self {
+        let (exits, routes): (Vec<_>, Vec<_>) =
+            state.effective_routes(node).into_iter().partition(|route| route.prefix_len() == 0);
+        let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6)).collect();
+        Self { id: node.id, owner: node.owner.clone(), ips, routes, exit: !exits.is_empty() }
+    }
+
+    /// Its user, if it is a personal one.
+    pub fn user(&self) -> Option<UserId> {
+        match &self.owner {
+            Owner::User(user) => Some(*user),
+            Owner::Tags(_) => None,
+        }
+    }
+
+    pub fn has_tag(&self, tag: &Tag) -> bool {
+        matches!(&self.owner, Owner::Tags(tags) if tags.contains(tag))
+    }
+
+    /// Whether one of its own addresses is in the range.
+    pub fn is_in(&self, range: &Range) -> bool {
+        self.ips.iter().any(|ip| range.contains(*ip))
+    }
+
+    /// Whether it routes to a part of the range.
+    pub fn routes_to(&self, range: &Range) -> bool {
+        self.routes.iter().any(|route| Range::from(*route).overlaps(range))
+    }
+}
