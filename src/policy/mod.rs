@@ -166,15 +166,15 @@ impl Policy {
 
     /// Refuses a domain that no user's e-mail address has.
     fn check_domains(&self, tailnet: &Tailnet) -> Result<(), PolicyError> {
-        let of_alias = |alias| match alias {
-            &Alias::UsersOf(ref domain) => Some(domain),
+        let domains = self.aliases().filter_map(|alias| match alias {
+            Alias::UsersOf(domain) => Some(domain),
             _ => None,
-        };
+        });
         let logins = self.ssh.iter().flat_map(|rule| &rule.users).filter_map(|user| match user {
             SshUser::LocalPart(domain) => Some(domain),
             _ => None,
         });
-        for domain in self.aliases().filter_map(of_alias).chain(logins) {
+        for domain in domains.chain(logins) {
             if !tailnet.people.iter().any(|person| alias::domain_of(&person.email) == Some(domain)) {
                 return Err(PolicyError::new(format!(
                     "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"

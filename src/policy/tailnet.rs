@@ -3,7 +3,8 @@
 use super::ranges::Range;
 use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Users and nodes, as a policy sees them.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +49,30 @@ impl Tailnet {
             people: state.users().map(|user| person(user)).collect(),
             devices: state.nodes().map(|node| Device::of(state, node)).collect(),
         }
+    }
+}
+
+impl Tailnet {
+    /// With one more device for each user and each of `tags`, so that what a policy
+    /// says of them can be asked when they have no device at the moment. Their
+    /// addresses are the highest that nobody has.
+    pub fn with_stand_ins<'t>(&self, tags: impl Iterator<Item = &'t Tag>) -> Self {
+        let used: BTreeSet<IpAddr> = self.devices.iter().flat_map(|device| device.ips.clone()).collect();
+        let last = [Ipv4Addr::new(100, 127, 255, 254).to_bits(), Ipv4Addr::new(100, 115, 94, 0).to_bits()];
+        let free_v4 = (last[1]..last[0]).rev().map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)));
+        let mut free_v4 = free_v4.filter(|ip| !used.contains(ip));
+        let free_v6 =
+            (1..u16::MAX).rev().map(|n| Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0xffff, 0xffff, 0xffff, 0xffff, n));
+        let mut free_v6 = free_v6.map(IpAddr::V6).filter(|ip| !used.contains(ip));
+        let owners = self.people.iter().map(|person| Owner::User(person.id));
+        let owners: Vec<Owner> = owners.chain(tags.map(|tag| Owner::Tags([tag.clone()].into()))).collect();
+        let mut all = self.clone();
+        for owner in owners {
+            let ips = free_v4.next().into_iter().chain(free_v6.next()).collect();
+            // No node has this id: they count from 1.
+            all.devices.push(Device { id: NodeId(0), owner, ips, routes: Vec::new(), exit: false });
+        }
+        all
     }
 }
 

@@ -295,6 +295,10 @@ fn a_policy_that_fails_its_own_tests_is_refused() {
     ] {
         Policy::check(&policy(good), &state).unwrap_or_else(|e| panic!("{good}: {e}"));
     }
+    // Who has no node at the moment is tested all the same.
+    let nodeless = self::state(&[("alice", ""), ("bob", "")]);
+    Policy::check(&policy(r#"{"src": "alice@", "accept": ["bob@:22"], "deny": ["bob@:80"]}"#), &nodeless)
+        .expect("it does what it says");
     for (bad, fault) in [
         (r#"{"src": "alice@", "accept": ["bob@:80"]}"#, "alice@ -> bob@:80: expected ALLOWED, got DENIED"),
         (
