@@ -80,10 +80,10 @@ async fn a_policy_that_is_not_understood_is_refused_by_name() {
         cluster.fails(1, &["policy", "set", "-f", file.to_str().expect("text")])
     };
     let cases = [
-        (r#"{"acls": []}"#, "acls"),
-        (r#"{"ssh": []}"#, "ssh"),
+        (r#"{"postures": {}}"#, "postures"),
         (r#"{"acl": []}"#, "acl"),
-        (r#"{"acls": [{"action": "accept", "src": ["alice@"], "dst": ["*:22"]}]}"#, "acls"),
+        (r#"{"acls": [{"action": "deny", "src": ["*"], "dst": ["*:22"]}]}"#, "deny"),
+        (r#"{"acls": [{"action": "accept", "src": ["tag:none"], "dst": ["*:22"]}]}"#, "tag:none"),
         (r#"{"tagOwners": {"tag:x": ["group:none"]}}"#, "group:none"),
         (r#"{"groups": "#, "HuJSON"),
     ];
