@@ -6,9 +6,9 @@
 //! come back. Nothing here is remembered across leaders: a new one gives every
 //! replica the full time anew.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PeerContact};
 use crate::state::{Command, ReplicaId, State, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,9 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Clients of a replica that is silent, not dead, notice by their watchdog of
 /// 120 s; its sessions are kept a little longer than that.
 const SILENT_REPLICA_GRACE: Duration = Duration::from_secs(130);
+
+/// A replica that has not answered for this long counts as silent.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Does the leader's duties whenever this replica is the leader, until `stop`.
 pub async fn run(cluster: Cluster, offline_grace: Duration, stop: CancellationToken) {
@@ -59,7 +62,25 @@ struct GoneSince(BTreeMap<(ReplicaId, u64), Gone>);
 #[derive(Clone, Copy)]
 struct Gone {
     since: Instant,
-    dead: bool,
+    how: Loss,
+}
+
+/// How a replica was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Its process ended: its clients know, and are coming elsewhere.
+    Dead,
+    /// It does not answer, and its clients may not know yet.
+    Silent,
+}
+
+impl Loss {
+    fn grace(self, offline_grace: Duration) -> Duration {
+        match self {
+            Loss::Dead => offline_grace,
+            Loss::Silent => SILENT_REPLICA_GRACE,
+        }
+    }
 }
 
 impl GoneSince {
@@ -67,41 +88,44 @@ impl GoneSince {
     fn overdue(&mut self, cluster: &Cluster, view: &State, offline_grace: Duration) -> Vec<(ReplicaId, u64)> {
         let now = Instant::now();
         let contact = cluster.peer_contact();
-        let mut seen = BTreeMap::new();
-        for session in view.sessions() {
-            seen.entry((session.replica, session.incarnation)).or_insert(());
-        }
-        self.0.retain(|process, _| seen.contains_key(process));
+        let processes: BTreeSet<_> = view.sessions().map(|session| (session.replica, session.incarnation)).collect();
+        self.0.retain(|process, _| processes.contains(process));
         let mut overdue = Vec::new();
-        for (replica, incarnation) in seen.into_keys() {
-            let replaced = view.replica(replica).is_none_or(|r| r.incarnation != incarnation);
-            let peer = contact.iter().find(|peer| peer.id == replica);
-            let state = if replaced {
-                Some(true)
-            } else if replica == cluster.id() {
-                None
-            } else {
-                match peer {
-                    None => Some(true),
-                    Some(peer) if peer.refused => Some(true),
-                    Some(peer) if peer.last.is_none_or(|last| now.duration_since(last) > QUIET) => Some(false),
-                    Some(_) => None,
-                }
-            };
-            let Some(dead) = state else {
-                self.0.remove(&(replica, incarnation));
+        for process in processes {
+            let Some(how) = loss(process, cluster.id(), view, &contact, now) else {
+                self.0.remove(&process);
                 continue;
             };
-            let entry = self.0.entry((replica, incarnation)).or_insert(Gone { since: now, dead });
-            entry.dead |= dead;
-            let grace = if entry.dead { offline_grace } else { SILENT_REPLICA_GRACE };
-            if now.duration_since(entry.since) >= grace {
-                overdue.push((replica, incarnation));
+            let gone = self.0.entry(process).or_insert(Gone { since: now, how });
+            if how == Loss::Dead {
+                gone.how = how;
+            }
+            if now.duration_since(gone.since) >= gone.how.grace(offline_grace) {
+                overdue.push(process);
             }
         }
         overdue
     }
 }
 
-/// A replica that has not answered for this long counts as silent.
-const QUIET: Duration = Duration::from_secs(2);
+/// Whether a process of a replica is gone, as far as the leader can tell.
+fn loss(
+    (replica, incarnation): (ReplicaId, u64),
+    own: ReplicaId,
+    view: &State,
+    contact: &[PeerContact],
+    now: Instant,
+) -> Option<Loss> {
+    if view.replica(replica).is_none_or(|known| known.incarnation != incarnation) {
+        return Some(Loss::Dead);
+    }
+    if replica == own {
+        return None;
+    }
+    match contact.iter().find(|peer| peer.id == replica) {
+        None => Some(Loss::Dead),
+        Some(peer) if peer.refused => Some(Loss::Dead),
+        Some(peer) if peer.last.is_none_or(|last| now.duration_since(last) > QUIET) => Some(Loss::Silent),
+        Some(_) => None,
+    }
+}
