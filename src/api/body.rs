@@ -11,10 +11,17 @@ use axum::http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// The largest body that is read, in bytes: a policy is the largest thing that
 /// is sent, and every replica keeps it in its log.
 pub const MAX_BODY: usize = 1 << 20;
+
+/// How much of a body that is too large is read and thrown away, so that its
+/// sender sees the answer.
+const MAX_DISCARD: usize = 64 << 20;
+/// How long that may take.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A checked body.
 pub struct Body<T>(pub T);
@@ -51,13 +58,26 @@ impl<T: Shape, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 async fn read(request: Request) -> Result<bytes::Bytes, ApiError> {
-    match Limited::new(request.into_body(), MAX_BODY).collect().await {
+    let mut body = request.into_body();
+    match Limited::new(&mut body, MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("request body is too large: at most {MAX_BODY} bytes are read"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => {
+            // Whoever gives up only takes longer to see that its connection is gone.
+            let _ = tokio::time::timeout(DISCARD_PATIENCE, discard(body)).await;
+            let text = format!("request body is too large: at most {MAX_BODY} bytes are read");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+        }
         Err(error) => Err(ApiError::bad_request("reading request body").because(error)),
+    }
+}
+
+/// Reads on without keeping anything: a client that is still sending when the
+/// connection is closed loses the answer with it.
+async fn discard(mut body: axum::body::Body) {
+    let mut left = MAX_DISCARD;
+    while left > 0 {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
     }
 }
 
