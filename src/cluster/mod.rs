@@ -8,6 +8,7 @@ mod contact;
 mod errors;
 mod fatal;
 mod feed;
+mod history;
 mod keys;
 mod membership;
 mod memory;

@@ -21,6 +21,7 @@ mod names;
 mod outcome;
 mod record;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -37,5 +38,6 @@ pub use record::{
     Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
     SecretHash, ServerKeys, SessionId, Settings, Tag, TagError, User, Verdict,
 };
+pub use tally::{KindTally, Tally};
 pub use time::Time;
 pub use view::{Applied, LoadError, Row, State};

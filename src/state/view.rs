@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub struct State {
     pub(super) tables: Tables,
     pub(super) indexes: Indexes,
+    pub(super) tally: Tally,
 }
 
 /// What applying one command gave.
@@ -70,6 +71,12 @@ impl State {
             table::load_row(&mut state, &key, &value)?;
         }
         Ok(state)
+    }
+
+    /// What [`State::hash`] says, kind by kind, without reading everything: it is kept
+    /// up to date by each command.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// BLAKE2s-256 over all records in order: equal on replicas at one index.

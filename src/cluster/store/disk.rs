@@ -1,9 +1,13 @@
 //! RocksDB: its column families, options and identity. A failed write ends the process.
 
 use super::StoreError;
+use super::mark::Mark;
 use crate::cluster::fatal::die;
 use crate::state::ReplicaId;
-use rocksdb::{ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, Options, ReadOptions, WriteBatch};
+use rocksdb::{
+    BlockBasedOptions, ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, DBRecoveryMode, Options,
+    ReadOptions, WriteBatch,
+};
 use std::io;
 use std::path::Path;
 
@@ -55,6 +59,13 @@ impl Family {
             Family::Log => DBCompressionType::Lz4,
             _ => DBCompressionType::Zstd,
         });
+        if let Family::State | Family::StateMeta = self {
+            // It is read at the start, and when disk and memory are compared: what is on disk is
+            // wanted then, not a copy of it.
+            let mut blocks = BlockBasedOptions::default();
+            blocks.disable_cache();
+            options.set_block_based_table_factory(&blocks);
+        }
         options
     }
 }
@@ -68,6 +79,7 @@ pub struct Batch<'a> {
 /// The open database.
 pub struct Disk {
     db: DB,
+    mark: Mark,
 }
 
 impl Disk {
@@ -80,9 +92,16 @@ impl Disk {
         options.set_max_total_wal_size(WAL_LIMIT);
         options.set_max_open_files(OPEN_FILES);
         options.set_keep_log_file_num(2);
+        // What was being written when the process ended may be cut off; damage before that ends
+        // the start. (The default would drop everything after it, and say nothing.)
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        let (mark, synced) = Mark::open(path).map_err(|e| error(e.to_string()))?;
         let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| error(e.to_string()))?;
-        Ok(Self { db })
+        match synced.and_then(|synced| synced.checked_sub(db.latest_sequence_number())) {
+            Some(lost) if lost > 0 => Err(StoreError::Lost { path: path.to_owned(), lost }),
+            _ => Ok(Self { db, mark }),
+        }
     }
 
     /// Checks, or writes at first, the data's format and whose it is.
@@ -122,9 +141,11 @@ impl Disk {
 
     /// Makes everything that was written so far survive a power failure.
     pub fn sync(&self) {
+        let sequence = self.db.latest_sequence_number();
         if let Err(error) = self.db.flush_wal(true) {
             die("the store's log cannot be synced to disk", error, REMEDY);
         }
+        self.mark.set(sequence);
     }
 
     /// All rows of a family with `from <= key < to` (`None`: to the end), in order.

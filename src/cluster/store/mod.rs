@@ -11,11 +11,14 @@ mod disk;
 mod flusher;
 mod log;
 mod machine;
+mod mark;
+mod seal;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-pub use audit::Auditor;
+pub use audit::{Audit, Auditor};
 pub use machine::Machine;
 pub use snapshot::{SnapshotFile, Snapshots};
 
@@ -35,11 +38,18 @@ const DATA_FORMAT: u32 = 1;
 /// How long closing waits for others to let go of the database.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What to do with data that cannot be trusted.
+pub const REPLACE: &str = "replace this replica: run \"cluster remove ID\" with its number on another one, move this \
+     directory away, and start it with an empty one and a cluster.id that was never used, then \"cluster add\" it (a \
+     cluster of one needs a snapshot that was saved before)";
+
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// RocksDB did not open: another process has it, or it is damaged.
-    #[error("cannot open the store in {path}: {reason}")]
+    #[error(
+        "cannot open the store in {path}: {reason}; if another process has it, stop that one; if it is damaged, {REPLACE}"
+    )]
     Open { path: PathBuf, reason: String },
     /// A newer release wrote it.
     #[error("the data in {path} has format {found}, and this release knows up to {known}: start a newer release")]
@@ -48,8 +58,14 @@ pub enum StoreError {
     #[error("the data in {path} is replica {found}'s, but cluster.id is {configured}: correct one of the two")]
     OtherReplica { path: PathBuf, found: u64, configured: u64 },
     /// What is in it cannot be read.
-    #[error("the data in {path} cannot be read: {reason}")]
+    #[error("the data in {path} is damaged: {reason}; {REPLACE}")]
     Damaged { path: PathBuf, reason: String },
+    /// The write-ahead log ends before what was synced, and perhaps acknowledged to others.
+    #[error("the store in {path} lost the last {lost} records that were on disk: its write-ahead log was cut; {REPLACE}")]
+    Lost { path: PathBuf, lost: u64 },
+    /// It was found to differ from the other replicas'.
+    #[error("the data in {path} must not be used any more: {reason}; {REPLACE}")]
+    Condemned { path: PathBuf, reason: String },
 }
 
 /// A replica's open store.
@@ -69,6 +85,10 @@ impl Store {
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
         let disk = Arc::new(Disk::open(&data_dir.join("store"))?);
         disk.check_identity(data_dir, id, DATA_FORMAT)?;
+        if let Some(reason) = verdict::condemned(&disk).map_err(|e| damaged(e.to_string()))? {
+            return Err(StoreError::Condemned { path: data_dir.to_owned(), reason });
+        }
+        log::check(&disk).map_err(|e| damaged(e.to_string()))?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
         let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;
         let flusher = Flusher::start(disk.clone()).map_err(|e| damaged(e.to_string()))?;
