@@ -41,7 +41,9 @@ pub enum Fault {
 
 /// The rows of all families. A copy is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Tables([OrdMap<Box<[u8]>, Arc<[u8]>>; 4]);
+pub struct Tables([Table; 4]);
+
+type Table = OrdMap<Box<[u8]>, Arc<[u8]>>;
 
 impl Tables {
     pub fn get(&self, family: Family, key: &[u8]) -> Option<Vec<u8>> {
