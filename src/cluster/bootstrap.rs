@@ -35,6 +35,7 @@ impl Replica {
     /// what it no longer has, and with it as a voter that could be lost.
     pub async fn found(&self) -> Result<Place, StartError> {
         if self.is_initialized().await? {
+            self.check_same_cluster().await?;
             return Ok(Place::Member);
         }
         let peers = &self.options.peers;
@@ -94,7 +95,7 @@ impl Replica {
 
     async fn ask(&self, id: ReplicaId, address: &str) -> Result<wire::StatusResponse, String> {
         let mut client = self.links.client(id, address, Purpose::Calls);
-        let call = client.status(wire::StatusRequest {});
+        let call = client.status(self.status_request());
         match tokio::time::timeout(ASK_PATIENCE, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.links.explain(id, address).unwrap_or_else(|| status.message().to_owned())),

@@ -207,7 +207,11 @@ mod tests {
         assert_eq!(judged(2, &[v(1), v(2)]), (vec![1, 2], false));
         assert_eq!(judged(3, &[v(1), v(2)]), (vec![1, 2], false), "the third may be either");
         assert_eq!(judged(5, &[v(1), v(1), v(2)]), (vec![1, 2, 3], false), "the others may be as the third");
-        assert_eq!(judged(2, &[v(1), v(2), replica(1, false, "a")]), (vec![1, 2, 3], false), "a learner does not count");
+        assert_eq!(
+            judged(2, &[v(1), v(2), replica(1, false, "a")]),
+            (vec![1, 2, 3], false),
+            "a learner does not count"
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ struct Seen {
     under_way: Option<Instant>,
     /// When each of the last ones ended, and how long it took.
     last: VecDeque<(Instant, Duration)>,
+    #[cfg(test)]
+    pretended: Option<Duration>,
 }
 
 impl Syncs {
@@ -66,6 +68,12 @@ impl Syncs {
         })
     }
 
+    /// From now on every sync seems to take this long, and no other disk's speed matters.
+    #[cfg(test)]
+    pub fn pretend(&self, took: Duration) {
+        self.seen().pretended = Some(took);
+    }
+
     fn ended(&self, at: Instant, took: Duration) {
         let mut seen = self.seen();
         seen.under_way = None;
@@ -76,6 +84,10 @@ impl Syncs {
     }
 
     fn slow_at(&self, now: Instant) -> Option<Duration> {
+        #[cfg(test)]
+        if let Some(pretended) = self.seen().pretended {
+            return Some(pretended);
+        }
         if self.slow.is_zero() {
             return None;
         }

@@ -29,6 +29,9 @@ pub enum Unavailable {
     /// The change is larger than what replicas send each other; nothing was written.
     #[error("the change is {0} bytes long, and the limit is {limit}: make it smaller", limit = super::propose::PROPOSAL_LIMIT)]
     TooLarge(usize),
+    /// There is a leader, and it takes no writes: nothing was written. Says why and what to do.
+    #[error("{0}")]
+    Refused(String),
     /// This replica is stopping.
     #[error("this replica is stopping: ask another one")]
     Stopping,

@@ -22,6 +22,19 @@ pub(super) struct Feed {
     removed: ArcSwap<BTreeSet<ReplicaId>>,
     marks: Marks,
     history: History,
+    /// What a test does to the next command that is applied here.
+    #[cfg(test)]
+    pub mischief: Mutex<Option<Mischief>>,
+}
+
+/// What may go wrong on one replica.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub enum Mischief {
+    /// A user's name changes in memory.
+    Memory,
+    /// A user is created under this name instead of the one in the log.
+    Apply(String),
 }
 
 /// Indexes at which somebody wants to have the state.
@@ -37,6 +50,8 @@ impl Feed {
     pub fn new(state: State, applied: u64, removed: BTreeSet<ReplicaId>) -> Self {
         Self {
             history: History::new(applied, state.tally().clone()),
+            #[cfg(test)]
+            mischief: Mutex::default(),
             view: ArcSwap::from_pointee(state),
             batches: broadcast::Sender::new(BATCHES_KEPT),
             applied: watch::Sender::new(applied),

@@ -7,6 +7,7 @@ use super::status::{Problem, ProblemKind};
 use super::wire;
 use crate::state::ReplicaId;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How often.
@@ -23,8 +24,8 @@ impl Replica {
         loop {
             self.look_at_space();
             let off = self.clocks.problem();
-            self.say_when_new(ProblemKind::Clock, off);
-            self.say_when_new(ProblemKind::SlowDisk, self.syncs.problem());
+            self.say_when_new(ProblemKind::ClockOff, off);
+            self.say_when_new(ProblemKind::DiskSlow, self.syncs.problem());
             let low = self.space.is_low();
             if *self.leads.borrow() && (low || self.syncs.slow().is_some()) && Instant::now() >= not_before {
                 self.give_way().await;
@@ -36,10 +37,10 @@ impl Replica {
 
     /// What is wrong with this replica's machine, or with the cluster as this replica knows it.
     pub fn problems(&self) -> Vec<Problem> {
-        let differ = self.integrity.halted().map(|text| Problem { kind: ProblemKind::Differ, text });
+        let differ = self.integrity.halted().map(|text| Problem { kind: ProblemKind::NoMajority, text });
         let low = self.space.problem().map(|text| Problem { kind: ProblemKind::DiskLow, text });
-        let slow = self.syncs.problem().map(|text| Problem { kind: ProblemKind::SlowDisk, text });
-        let clock = self.clocks.problem().map(|text| Problem { kind: ProblemKind::Clock, text });
+        let slow = self.syncs.problem().map(|text| Problem { kind: ProblemKind::DiskSlow, text });
+        let clock = self.clocks.problem().map(|text| Problem { kind: ProblemKind::ClockOff, text });
         [differ, low, slow, clock].into_iter().flatten().collect()
     }
 
@@ -49,7 +50,7 @@ impl Replica {
         let membership = self.metrics();
         let voters = members(membership.membership_config.membership());
         let well = |answer: &wire::StatusResponse| {
-            answer.problems.iter().all(|problem| !ProblemKind::named(&problem.kind).is_some_and(ProblemKind::of_disk))
+            !answer.problems.iter().any(|problem| ProblemKind::named(&problem.kind).forbids_leading())
         };
         let able = answers.iter().filter_map(|(id, answer)| {
             let answer = answer.as_ref().ok()?;
@@ -65,7 +66,7 @@ impl Replica {
 
     /// Logs a problem when it comes and when it goes.
     fn say_when_new(&self, kind: ProblemKind, problem: Option<String>) {
-        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
             Some(text) if said.insert(kind) => tracing::warn!("{}", text.replacen("its", "this machine's", 1)),
             None if said.remove(&kind) => tracing::info!("{}: well again", kind.name()),
@@ -83,11 +84,11 @@ impl From<Problem> for wire::Problem {
 /// What another replica says of itself; of a newer release perhaps something unknown, which
 /// its text explains.
 pub fn problem(problem: &wire::Problem) -> Problem {
-    Problem { kind: ProblemKind::named(&problem.kind).unwrap_or(ProblemKind::Other), text: problem.text.clone() }
+    Problem { kind: ProblemKind::named(&problem.kind), text: problem.text.clone() }
 }
 
-/// The status request with this machine's time.
 impl Replica {
+    /// The question how another replica is, with this machine's time.
     pub fn status_request(&self) -> wire::StatusRequest {
         wire::StatusRequest { time_ms: self.time_ms() }
     }

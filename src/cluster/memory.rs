@@ -99,6 +99,7 @@ impl Memory {
             clients: Some(self.clients.load(Ordering::Relaxed)),
             version: env!("CARGO_PKG_VERSION").into(),
             healthy: true,
+            problems: Vec::new(),
         };
         ClusterStatus {
             cluster_id: self.feed.view().server_keys().map(|k| k.cluster_id.clone()).unwrap_or_default(),
@@ -108,6 +109,7 @@ impl Memory {
             failures_tolerated: 0,
             members: vec![member],
             warnings: Vec::new(),
+            writes_refused: None,
         }
     }
 }

@@ -4,12 +4,19 @@
 //! disk and off the wire.
 
 mod bootstrap;
+mod clocks;
+mod compare;
 mod contact;
+mod disk_latency;
+mod disk_space;
 mod errors;
 mod fatal;
 mod feed;
+mod foreign;
 mod history;
+mod integrity;
 mod keys;
+mod machine_watch;
 mod membership;
 mod memory;
 mod options;
@@ -18,6 +25,7 @@ mod propose;
 mod read;
 mod replica;
 mod report;
+mod scrub;
 mod secret;
 #[cfg(test)]
 mod sim;
@@ -34,7 +42,7 @@ pub use errors::{MembershipError, StartError, Unavailable, WriteError};
 pub use keys::KeysError;
 pub use options::Options;
 pub use secret::SecretError;
-pub use status::{ClusterStatus, MemberStatus, PeerContact, Verification, VerifiedReplica};
+pub use status::{ClusterStatus, MemberStatus, PeerContact, Problem, ProblemKind, Verification, VerifiedReplica};
 pub use store::StoreError;
 
 use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
@@ -156,6 +164,15 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.leads.subscribe(),
             Inner::Memory(memory) => memory.leads.subscribe(),
+        }
+    }
+
+    /// This machine's time, as far as the other replicas' clocks bear it out: what a command
+    /// that is proposed now would be stamped with, or more.
+    pub fn now(&self) -> crate::state::Time {
+        match &self.inner {
+            Inner::Replica(running) => running.0.clocks.now(),
+            Inner::Memory(_) => crate::state::Time::now(),
         }
     }
 

@@ -21,6 +21,8 @@ pub const IN_FLIGHT: usize = 4096;
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one attempt may take before the next: its leader may be gone.
 const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a leader that takes no writes may need to find another one.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// What an answer may need on its way, on top.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// The longest proposal: one that peers could not be sent would stop replication for good.
@@ -34,6 +36,8 @@ pub enum Attempt {
     },
     /// Nothing was written: another one leads, or none.
     NotLeader(Option<ReplicaId>),
+    /// Nothing was written: this leader takes no writes now, and this is why.
+    Refused(String),
     /// It may have been written, or may yet be: only the same request may be tried again.
     InDoubt,
 }
@@ -97,6 +101,11 @@ impl Replica {
                     return Ok(outcome?);
                 }
                 Attempt::NotLeader(other) => hint = other.filter(|other| *other != self.id),
+                // Another one may be about to take the lead, and the write.
+                Attempt::Refused(reason) if !in_doubt && begun.elapsed() >= REFUSAL_PATIENCE => {
+                    return Err(Unavailable::Refused(reason).into());
+                }
+                Attempt::Refused(_) => {}
                 Attempt::InDoubt => in_doubt = true,
             }
             if !in_doubt && self.contact.is_hopeless(begun) {
@@ -108,6 +117,9 @@ impl Replica {
 
     /// One attempt, if this replica leads. `patience` is what the request has left.
     pub async fn propose_here(&self, mut proposal: Proposal, patience: Duration) -> Result<Attempt, Stopped> {
+        if let Some(reason) = self.refusal(&proposal.command) {
+            return Ok(self.refused_here(reason));
+        }
         proposal.time = self.stamp();
         proposal.deadline = proposal.time + patience;
         let write = self.raft.client_write(Logged(encode(&proposal).into()));
@@ -127,6 +139,14 @@ impl Replica {
             }
             // It was in our log and was cut off; it may be in another's.
             RaftError::APIError(_) => Ok(Attempt::InDoubt),
+        }
+    }
+
+    /// Only the one who leads may say no.
+    fn refused_here(&self, reason: String) -> Attempt {
+        match self.leader() {
+            Some(leader) if leader == self.id => Attempt::Refused(reason),
+            other => Attempt::NotLeader(other),
         }
     }
 
@@ -205,6 +225,7 @@ impl From<Attempt> for wire::ForwardResponse {
                 Result::Answer(Answer { index, outcome })
             }
             Attempt::NotLeader(leader) => Result::NotLeader(wire::NotLeader::new(leader)),
+            Attempt::Refused(reason) => Result::Refused(reason),
             Attempt::InDoubt => Result::InDoubt(InDoubt {}),
         };
         Self { result: Some(result) }
@@ -220,6 +241,7 @@ impl TryFrom<wire::ForwardResponse> for Attempt {
                 Attempt::Answer { index: answer.index, outcome: serde_json::from_slice(&answer.outcome)? }
             }
             Some(Result::NotLeader(other)) => Attempt::NotLeader(other.hint()),
+            Some(Result::Refused(reason)) => Attempt::Refused(reason),
             Some(Result::InDoubt(_)) | None => Attempt::InDoubt,
         })
     }

@@ -1,7 +1,9 @@
 //! Starting a replica's part of the cluster: everything is checked before anything runs.
 
 use super::bootstrap::Place;
+use super::disk_latency::Syncs;
 use super::fatal::die;
+use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
 use super::replica::{Machinery, OwnRuntime, Parts, Replica};
@@ -53,7 +55,9 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     };
 
     let (data_dir, id) = (options.data_dir.clone(), options.id);
-    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, id)).await;
+    let syncs = Arc::new(Syncs::new(options.slow_sync));
+    let watch = syncs.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, id, watch)).await;
     let (store, machine, feed) =
         opened.map_err(|e| StartError::System { what: "its store".into(), source: std::io::Error::other(e) })??;
     match (feed.view().server_keys(), &options.noise_key_path) {
@@ -69,7 +73,19 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let raft =
         Raft::build(id.0, config, network, store.log(), machine).await.map_err(|e| raft_failed(e.to_string()))?;
     let (snapshots, handle) = (store.snapshots().clone(), runtime.handle());
-    let replica = Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secret, handle }));
+    let integrity = Integrity::new(auditor.halted().map_err(|e| raft_failed(e.to_string()))?);
+    let replica = Arc::new(Replica::new(Parts {
+        options,
+        raft,
+        feed,
+        snapshots,
+        auditor,
+        links,
+        secret,
+        handle,
+        syncs,
+        integrity,
+    }));
     replica.own(Machinery { runtime, store });
     if let Some(listener) = listener {
         let checker = Checker { own: id, feed: replica.feed.clone() };
@@ -85,6 +101,9 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().follow_raft());
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
+    spawn(replica, replica.clone().compare_continuously());
+    spawn(replica, replica.clone().scrub_continuously());
+    spawn(replica, replica.clone().watch_machine());
 
     if replica.options.listen_addr.is_some() {
         spawn(replica, replica.clone().announce_address());

@@ -7,7 +7,7 @@
 //! replica the full time anew.
 
 use crate::cluster::{Cluster, PeerContact};
-use crate::state::{Command, ReplicaId, State, Time};
+use crate::state::{Command, ReplicaId, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ pub async fn run(cluster: Cluster, offline_grace: Duration, stop: CancellationTo
             continue;
         }
         let view = cluster.view();
-        if view.next_due().is_some_and(|due| due <= Time::now()) {
+        if view.next_due().is_some_and(|due| due <= cluster.now()) {
             propose(&cluster, Command::Tick).await;
         }
         for (replica, incarnation) in gone.overdue(&cluster, &view, offline_grace) {

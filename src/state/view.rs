@@ -93,6 +93,16 @@ impl State {
         hash.finalize().into()
     }
 
+    /// Changes one byte of the first user's name, as bad memory might.
+    #[cfg(test)]
+    pub fn spoil_a_user(&mut self) {
+        let (id, user) = self.tables.users.iter().next().map(|(id, user)| (*id, user.clone())).expect("a user");
+        let mut name = user.name.clone().into_bytes();
+        *name.last_mut().expect("a name") ^= 1;
+        let user = User { name: String::from_utf8(name).expect("ASCII"), ..User::clone(&user) };
+        self.tables.users.insert(id, Arc::new(user));
+    }
+
     /// The log index of the last applied command; 0 for none.
     pub fn index(&self) -> u64 {
         self.tables.clock.get(&()).map_or(0, |clock| clock.index)

@@ -121,11 +121,22 @@ impl peer_server::Peer for Server {
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
         let caller = request.extensions().get::<Caller>().copied().ok_or_else(|| Status::internal("no caller"))?;
-        Ok(Response::new(self.replica()?.own_status(caller.0).await))
+        let replica = self.replica()?;
+        replica.note_clock(caller.0, request.get_ref().time_ms);
+        Ok(Response::new(replica.own_status(caller.0).await))
     }
 
     async fn digest(&self, request: Request<wire::DigestRequest>) -> Result<Response<wire::DigestResponse>, Status> {
         Ok(Response::new(self.replica()?.digest(request.into_inner().index).await))
+    }
+
+    async fn tally(&self, request: Request<wire::TallyRequest>) -> Result<Response<wire::TallyResponse>, Status> {
+        Ok(Response::new(self.replica()?.tally(request.into_inner().index).await))
+    }
+
+    async fn judge(&self, request: Request<wire::Judgement>) -> Result<Response<wire::JudgeResponse>, Status> {
+        self.replica()?.take_judgement(request.into_inner()).await;
+        Ok(Response::new(wire::JudgeResponse {}))
     }
 
     async fn membership(

@@ -95,6 +95,18 @@ impl Auditor {
         verdict::halted(&*self.disk()?)
     }
 
+    /// Changes one byte of a user on disk, as a bad disk might.
+    #[cfg(test)]
+    pub fn spoil_a_user(&self) {
+        let disk = self.disk().unwrap();
+        let is_user = |(key, _): &Pair| Row::kind(key) == "users";
+        let (key, value) = disk.scan(Family::State, &[], None).map(Result::unwrap).find(is_user).unwrap();
+        let spoiled = String::from_utf8(value.into_vec()).unwrap().replacen("alice", "alicf", 1);
+        let mut batch = disk.batch();
+        batch.put(Family::State, &key, spoiled.as_bytes());
+        batch.write();
+    }
+
     fn disk(&self) -> io::Result<Arc<Disk>> {
         self.disk.upgrade().ok_or_else(stopping)
     }

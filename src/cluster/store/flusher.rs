@@ -1,6 +1,7 @@
 //! Group commit: one thread syncs for everyone who waits, once for all of them.
 
 use super::disk::Disk;
+use crate::cluster::disk_latency::Syncs;
 use crate::cluster::types::TypeConfig;
 use openraft::storage::IOFlushed;
 use std::io;
@@ -30,9 +31,9 @@ pub struct Flusher {
 pub struct Queue(SyncSender<Job>);
 
 impl Flusher {
-    pub fn start(disk: Arc<Disk>) -> io::Result<Self> {
+    pub fn start(disk: Arc<Disk>, syncs: Arc<Syncs>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(WAITING);
-        let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &jobs))?;
+        let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &syncs, &jobs))?;
         Ok(Self { queue, thread: Some(thread) })
     }
 
@@ -73,12 +74,12 @@ fn stopped() -> io::Error {
     io::Error::other("the store is closed")
 }
 
-fn run(disk: &Disk, jobs: &Receiver<Job>) {
+fn run(disk: &Disk, syncs: &Syncs, jobs: &Receiver<Job>) {
     let mut waiting = Vec::new();
     while let Ok(first) = jobs.recv() {
         waiting.push(first);
         waiting.extend(jobs.try_iter());
-        disk.sync();
+        syncs.time(|| disk.sync());
         for job in waiting.drain(..) {
             match job {
                 Job::Append(callback) => callback.io_completed(Ok(())),

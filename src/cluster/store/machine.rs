@@ -7,7 +7,7 @@ use super::snapshot::{self, SnapshotFile, Snapshots};
 use crate::cluster::feed::Feed;
 use crate::cluster::types::{Answer, Entry, LogId, Logged, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::cluster::wire;
-use crate::state::{COMMAND_FORMAT, Change, Command, KindTally, LoadError, Proposal, ReplicaId, Row, State, Tally};
+use crate::state::{COMMAND_FORMAT, Change, Command, LoadError, Proposal, ReplicaId, Row, State, Tally};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -104,6 +104,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut step = Step::new(&disk);
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            #[cfg(test)]
+            let entry = super::tests::mischief(&self.feed, &mut self.state, entry);
             let answer = step.take(&mut self.state, &mut self.applied, entry)?;
             self.feed.reached(self.applied.index(), &self.state);
             step.answers.extend(responder.map(|responder| (responder, answer)));
@@ -283,12 +285,7 @@ fn decode(index: u64, logged: &Logged) -> io::Result<Proposal> {
 /// What was applied, with the tally of the records beside which it is written.
 fn put_applied(batch: &mut Batch<'_>, applied: &Applied, state: &State) {
     let mut record = wire::Applied::from(applied);
-    let kind = |(kind, tally): (u8, KindTally)| wire::KindTally {
-        kind: kind.into(),
-        records: tally.records,
-        hash: tally.hash().into(),
-    };
-    record.tally = state.tally().kinds().map(kind).collect();
+    record.tally = state.tally().kinds().map(Into::into).collect();
     batch.put(Family::StateMeta, APPLIED, &seal::seal(record.encode_to_vec()));
 }
 
@@ -297,13 +294,8 @@ fn tally_of(record: &wire::Applied) -> io::Result<Option<Tally>> {
     if record.tally.is_empty() {
         return Ok(None);
     }
-    let kind = |kind: &wire::KindTally| {
-        let number = u8::try_from(kind.kind).ok()?;
-        let hash = kind.hash.as_slice().try_into().ok()?;
-        Some((number, KindTally::new(kind.records, hash)))
-    };
-    let kinds: Option<Vec<_>> = record.tally.iter().map(kind).collect();
-    kinds.map(|kinds| Some(Tally::from_kinds(kinds))).ok_or_else(|| io::Error::other("the records' tally is malformed"))
+    let kinds: Result<Vec<_>, wire::WireError> = record.tally.iter().map(TryInto::try_into).collect();
+    Ok(Some(Tally::from_kinds(kinds?)))
 }
 
 /// Reads the whole state from disk. Its records must be those that were written: a byte

@@ -24,6 +24,7 @@ pub use disk::{Family, Pair};
 pub use machine::Machine;
 pub use snapshot::{SnapshotFile, Snapshots};
 
+use super::disk_latency::Syncs;
 use super::feed::Feed;
 use crate::state::ReplicaId;
 use disk::Disk;
@@ -63,7 +64,9 @@ pub enum StoreError {
     #[error("the data in {path} is damaged: {reason}; {REPLACE}")]
     Damaged { path: PathBuf, reason: String },
     /// The write-ahead log ends before what was synced, and perhaps acknowledged to others.
-    #[error("the store in {path} lost the last {lost} records that were on disk: its write-ahead log was cut; {REPLACE}")]
+    #[error(
+        "the store in {path} lost the last {lost} records that were on disk: its write-ahead log was cut; {REPLACE}"
+    )]
     Lost { path: PathBuf, lost: u64 },
     /// It was found to differ from the other replicas'.
     #[error("the data in {path} must not be used any more: {reason}; {REPLACE}")]
@@ -80,15 +83,20 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
     /// An installation of a snapshot that was cut short is finished first.
-    pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+    pub fn open(data_dir: &Path, id: ReplicaId, syncs: Arc<Syncs>) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         // The keys in it are sealed, but who is in the tailnet is nobody else's business.
         let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
-        Self::on(Disk::open(&data_dir.join("store"))?, data_dir, id)
+        Self::on(Disk::open(&data_dir.join("store"))?, data_dir, id, syncs)
     }
 
     /// As [`Store::open`], on a disk that is open; snapshots are files in `data_dir`.
-    pub fn on(disk: Disk, data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+    pub fn on(
+        disk: Disk,
+        data_dir: &Path,
+        id: ReplicaId,
+        syncs: Arc<Syncs>,
+    ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
         let disk = Arc::new(disk);
         disk.check_identity(data_dir, id, DATA_FORMAT)?;
@@ -98,7 +106,7 @@ impl Store {
         log::check(&disk).map_err(|e| damaged(e.to_string()))?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
         let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;
-        let flusher = Flusher::start(disk.clone()).map_err(|e| damaged(e.to_string()))?;
+        let flusher = Flusher::start(disk.clone(), syncs).map_err(|e| damaged(e.to_string()))?;
         Ok((Self { disk, flusher, snapshots }, machine, feed))
     }
 
@@ -127,17 +135,4 @@ impl Store {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// Changes one byte of a stored user, as a bad disk might, while the store is closed.
-#[cfg(test)]
-pub fn spoil_a_user(data_dir: &Path) {
-    let disk = Disk::open(&data_dir.join("store")).unwrap();
-    let is_user = |(key, _): &disk::Pair| crate::state::Row::kind(key) == "users";
-    let (key, value) = disk.scan(disk::Family::State, &[], None).map(Result::unwrap).find(is_user).unwrap();
-    let spoiled = String::from_utf8(value.into_vec()).unwrap().replacen("alice", "alicf", 1);
-    let mut batch = disk.batch();
-    batch.put(disk::Family::State, &key, spoiled.as_bytes());
-    batch.write();
-    disk.sync();
 }
