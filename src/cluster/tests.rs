@@ -446,6 +446,7 @@ async fn a_replica_that_lost_its_data_does_not_come_back_under_its_number() {
         client_addresses: Vec::new(),
         relay: None,
         config_differs: Vec::new(),
+        standing: crate::state::Standing::Serving,
     };
     field.at(3).write(Command::ReplicaUp(up)).await.unwrap();
     field.stop(3).await;
