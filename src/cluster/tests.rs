@@ -1,5 +1,7 @@
 //! Several replicas in one process, over real sockets, TLS and disks.
 
+mod handover;
+
 use super::*;
 use crate::state::{Allocation, Refused, Settings};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::cluster::{Cluster, PeerContact};
+use crate::cluster::{Cluster, PeerContact, Unavailable, WriteError};
 use crate::state::{Command, Replica, ReplicaId, Standing, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -51,9 +51,12 @@ pub async fn run(cluster: Cluster, offline_grace: Duration, stop: CancellationTo
 
 async fn propose(cluster: &Cluster, command: Command) {
     let name = command.name();
-    if let Err(error) = cluster.write(command).await {
+    match cluster.write(command).await {
+        Ok(_) => {}
+        // It has to wait until all replicas are upgraded, which `cluster status` says.
+        Err(WriteError::Unavailable(error @ Unavailable::Mixed { .. })) => tracing::debug!(command = name, %error),
         // Whoever leads then finds it due again.
-        tracing::warn!(command = name, %error, "a duty of the leader was not done");
+        Err(error) => tracing::warn!(command = name, %error, "a duty of the leader was not done"),
     }
 }
 
@@ -148,7 +151,13 @@ impl Watch {
 }
 
 /// Whether a run of a replica is lost, as far as the leader can tell.
-fn loss((replica, incarnation): Run, own: ReplicaId, view: &State, contact: &[PeerContact], now: Instant) -> Option<Loss> {
+fn loss(
+    (replica, incarnation): Run,
+    own: ReplicaId,
+    view: &State,
+    contact: &[PeerContact],
+    now: Instant,
+) -> Option<Loss> {
     if view.replica(replica).is_none_or(|known| known.incarnation != incarnation) {
         return Some(Loss::Dead);
     }

@@ -26,8 +26,7 @@ impl Leader {
             ephemeral_timeout: Duration::from_secs(120),
         });
         let now = Instant::now();
-        let contact =
-            [2, 3].map(|id| PeerContact { id: ReplicaId(id), last: Some(now), refused: false }).to_vec();
+        let contact = [2, 3].map(|id| PeerContact { id: ReplicaId(id), last: Some(now), refused: false }).to_vec();
         let leader = Self { watch: Watch::new(ReplicaId(1), GRACE), cluster, contact, now };
         for id in 1..=3 {
             leader.starts(id, 10 * id).await;
@@ -74,8 +73,7 @@ impl Leader {
             expiration: None,
         };
         self.write(key).await;
-        let hostinfo =
-            Hostinfo { hostname: format!("r{number}"), routable_ips: vec![route], ..Hostinfo::default() };
+        let hostinfo = Hostinfo { hostname: format!("r{number}"), routable_ips: vec![route], ..Hostinfo::default() };
         let registration = Registration {
             machine_key: MachineKey([number; 32]),
             node_key: NodeKey([number; 32]),
