@@ -238,7 +238,7 @@ async fn register(cluster: &Cluster, number: u8, ephemeral: bool) -> NodeId {
 }
 
 async fn poll(cluster: &Cluster, node: NodeId, number: u64) -> SessionId {
-    let node_key = cluster.view().node(node).unwrap().node_key;
+    let node_key = cluster.linearizable().await.unwrap().node(node).unwrap().node_key;
     let update = NodeUpdate { node, node_key, cap_ver: CapVer(142), disco_key: None, endpoints: None, hostinfo: None };
     let session = SessionId { node, replica: cluster.id(), incarnation: cluster.incarnation(), number };
     cluster.write(Command::Report(vec![Report::Open { session, update }])).await.unwrap();
