@@ -1,6 +1,6 @@
 //! What can go wrong between an edge and the cluster.
 
-use crate::state::Refused;
+use crate::state::{Refused, ReplicaId};
 use std::path::PathBuf;
 
 /// A write did not happen, or nobody knows.
@@ -32,6 +32,17 @@ pub enum Unavailable {
     /// There is a leader, and it takes no writes: nothing was written. Says why and what to do.
     #[error("{0}")]
     Refused(String),
+    /// A member runs a release that cannot apply this change; nothing was written.
+    #[error("replica {replica} runs {release}, which does not know {command}: upgrade it first")]
+    Mixed {
+        replica: ReplicaId,
+        release: String,
+        /// The command's name.
+        command: String,
+    },
+    /// This replica belongs to the cluster no more.
+    #[error("replica {0} was removed from the cluster: ask another one, and stop this one")]
+    Removed(ReplicaId),
     /// This replica is stopping.
     #[error("this replica is stopping: ask another one")]
     Stopping,
