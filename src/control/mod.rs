@@ -15,9 +15,9 @@ mod upgrade;
 
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
+use crate::policy::Policies;
 use axum::Router;
 use axum::routing::get;
-use crate::policy::Policies;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;

@@ -102,13 +102,8 @@ async fn tcp_connection(
 }
 
 /// `peer` is who is at the other end: an extension of each request.
-async fn serve<S, P>(
-    stream: S,
-    peer: Option<P>,
-    router: Router,
-    stop: CancellationToken,
-    slot: OwnedSemaphorePermit,
-) where
+async fn serve<S, P>(stream: S, peer: Option<P>, router: Router, stop: CancellationToken, slot: OwnedSemaphorePermit)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     P: Copy + std::fmt::Debug + Send + Sync + 'static,
 {

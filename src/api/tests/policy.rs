@@ -66,7 +66,7 @@ async fn every_policy_is_kept_with_its_author_and_what_it_changed() {
         .collect();
     assert_eq!(shown, [("2", true, "+2 -1 lines"), ("1", false, "3 lines, the first")]);
     assert_eq!(versions[0]["author"], "socket");
-    assert_eq!(versions[0]["bytes"], "32");
+    assert_eq!(versions[0]["bytes"], "29");
     let old = world.ok("GET", "/policy/history/1", Value::Null).await;
     assert_eq!(old["policy"], "{\n\"groups\": {}\n}");
     let (status, text) = world.error("GET", "/policy/history/7", Value::Null).await;

@@ -103,13 +103,7 @@ enum Trouble {
 }
 
 impl Sessions {
-    async fn action(
-        &self,
-        peer: &Peer,
-        source: NodeId,
-        destination: NodeId,
-        asked: &Asked,
-    ) -> Result<Action, Trouble> {
+    async fn action(&self, peer: &Peer, source: NodeId, destination: NodeId, asked: &Asked) -> Result<Action, Trouble> {
         let view = self.cluster.linearizable().await.map_err(|error| Trouble::Unavailable(error.to_string()))?;
         let node = view.node(destination).ok_or(Trouble::NoSuchNode)?;
         if node.machine_key != peer.machine_key {

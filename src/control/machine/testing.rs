@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// Registrations and what needs no state.
+/// Registrations, SSH sessions, and what needs no state.
 pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
     let server_url = server_url.trim_end_matches('/').to_owned();
     let logins = Logins::follow(cluster);

@@ -60,7 +60,8 @@ fn replace(step: &mut Step, policy: PolicyText) -> Outcome {
 }
 
 fn forget_oldest(step: &mut Step) {
-    let sizes: Vec<_> = step.tables.policy_history.iter().map(|(version, policy)| (*version, policy.text.len())).collect();
+    let sizes: Vec<_> =
+        step.tables.policy_history.iter().map(|(version, policy)| (*version, policy.text.len())).collect();
     let (mut count, mut bytes) = (sizes.len(), sizes.iter().map(|(_, size)| size).sum::<usize>());
     for (version, size) in sizes {
         if count <= MAX_KEPT && bytes <= MAX_KEPT_BYTES {

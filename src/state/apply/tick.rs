@@ -22,9 +22,7 @@ pub(super) fn tick(step: &mut Step) -> Outcome {
     while let Some((_, id)) = step.indexes.ssh_check_deadline.get_min().filter(|(time, _)| *time <= now).cloned() {
         step.delete::<SshChecks>(&id);
     }
-    while let Some((_, from, to)) =
-        step.indexes.ssh_approval_end.get_min().filter(|(time, ..)| *time <= now).copied()
-    {
+    while let Some((_, from, to)) = step.indexes.ssh_approval_end.get_min().filter(|(time, ..)| *time <= now).copied() {
         step.delete::<SshApprovals>(&(from, to));
     }
     while let Some((_, id)) = step.indexes.incarnation.get_min().filter(|(time, _)| *time <= now).cloned() {
