@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long [`Hub::drain`] waits for the last streams to be let go of.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves the map streams of this replica. Cloning is cheap.
 #[derive(Clone)]
