@@ -20,6 +20,7 @@ mod index;
 mod names;
 mod outcome;
 mod record;
+mod ssh_check;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use record::{
     Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
     SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
+pub use ssh_check::{SshApproval, SshCheck, SshVerdict};
 pub use tally::{KindTally, Tally};
 pub use time::Time;
 pub use view::{Applied, LoadError, Row, State};
