@@ -18,7 +18,7 @@ use crate::tailcfg::PrivateKey;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
@@ -53,6 +53,8 @@ pub struct Replica {
     pub in_flight: Semaphore,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
+    /// Whether its log is known to have something.
+    pub has_data: AtomicBool,
     pub clocks: Clocks,
     pub space: Space,
     pub syncs: Arc<Syncs>,
@@ -140,6 +142,7 @@ impl Replica {
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
             clock: AtomicI64::new(0),
+            has_data: AtomicBool::new(false),
             clocks: Clocks::default(),
             space,
             syncs: parts.syncs,

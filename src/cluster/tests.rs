@@ -531,6 +531,7 @@ async fn replicas_are_compared_at_one_index_while_they_write_and_one_changed_byt
     let found = field.at(1).verify().await.unwrap();
     assert!(!found.equal && found.majority, "{found:?}");
     let differs = |id: usize| found.replicas[id - 1].differs.join(" ");
-    assert_eq!((differs(1), differs(2), differs(3)), (String::new(), String::new(), "users".into()), "{found:?}");
+    assert_eq!((differs(1), differs(2), differs(3)), (String::new(), String::new(), differs(3)), "{found:?}");
+    assert!(found.replicas[2].differs.contains(&"users".to_owned()), "{found:?}");
     field.stop_all().await;
 }

@@ -19,6 +19,11 @@ impl Field {
         *self.replica(id).feed.mischief.lock().unwrap() = Some(mischief);
     }
 
+    /// Waits until these have applied the creation of this user.
+    pub async fn have(&self, ids: &[u64], name: &str) {
+        eventually("all have it", || ids.iter().all(|id| self.at(*id).view().user_by_name(name).is_some())).await;
+    }
+
     async fn falls(&self, id: u64) -> String {
         eventually(&format!("replica {id} stops"), || self.replica(id).integrity.fallen().is_some()).await;
         self.replica(id).integrity.fallen().unwrap().to_owned()
@@ -46,6 +51,7 @@ async fn refused(cluster: &Cluster, part: &str) -> String {
 async fn a_replica_that_differs_from_the_majority_is_named_and_stops_and_stays_stopped() {
     let mut field = Field::three().await;
     create(field.at(1), "alice").await;
+    field.have(&[1, 2, 3], "alice").await;
     let leader = field.leader_of(&[1, 2, 3]).await;
     let wrong = field.others(leader)[0];
     let right = field.others(leader)[1];
@@ -91,6 +97,7 @@ async fn a_leader_that_differs_from_the_majority_stops_too() {
 async fn where_no_majority_is_equal_writes_stop_everywhere_and_reads_go_on_until_somebody_decides() {
     let mut field = Field::three().await;
     create(field.at(1), "alice").await;
+    field.have(&[1, 2, 3], "alice").await;
     field.spoil(2, Mischief::Apply("bobby".into()));
     field.spoil(3, Mischief::Apply("bobbi".into()));
     create(field.at(1), "bob").await;
@@ -124,6 +131,7 @@ async fn where_no_majority_is_equal_writes_stop_everywhere_and_reads_go_on_until
 async fn a_changed_byte_in_memory_is_found_and_the_disk_has_the_right_one() {
     let mut field = Field::three().await;
     create(field.at(1), "alice").await;
+    field.have(&[1, 2, 3], "alice").await;
     let hash = field.at(1).view().hash();
     field.replica(2).scrub().await;
     assert!(field.replica(2).integrity.fallen().is_none(), "nothing is wrong yet");
@@ -266,21 +274,40 @@ async fn a_leaders_clock_that_jumps_moves_the_clusters_by_a_few_seconds_at_most(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_of_another_cluster_is_refused_with_the_names_of_both() {
-    let mut field = Field::three().await;
+    let mut field = Field::new(4, 3);
+    field.start_all(&[1, 2, 3]).await;
     create(field.at(1), "alice").await;
     field.stop(3).await;
-    // Another cluster with the same secret, whose one replica has the number 3.
+    // Another cluster with the same secret, whose one replica has the number 3, elsewhere.
     let mut other = field.options(3);
-    (other.data_dir, other.peers) = (field.dir.path().join("other"), vec![(ReplicaId(3), field.address(3))]);
+    other.data_dir = field.dir.path().join("other");
+    other.peers = vec![(ReplicaId(3), field.address(4))];
+    (other.listen_addr, other.advertise_addr) = (Some(field.address(4).parse().unwrap()), field.address(4));
     let stranger = field.try_start(other.clone()).await.unwrap();
     let theirs = stranger.status().await.cluster_id;
     stranger.shutdown().await;
     let ours = field.at(1).status().await.cluster_id;
     assert_ne!(ours, theirs);
-    other.peers = field.options(3).peers;
-    let error = field.try_start(other).await.err().unwrap().to_string();
+    let misplaced = Options { data_dir: other.data_dir, ..field.options(3) };
+    let error = field.try_start(misplaced).await.err().unwrap().to_string();
     assert!(error.contains(&ours) && error.contains(&theirs) && error.contains("other"), "{error}");
     create(field.at(1), "bob").await;
     assert_eq!(field.at(2).linearizable().await.unwrap().users().count(), 2, "nothing came in");
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_member_that_is_not_among_the_first_peers_is_not_filled_by_the_leader_either() {
+    let mut field = Field::new(4, 3);
+    field.start_all(&[1, 2, 3, 4]).await;
+    field.at(1).add(ReplicaId(4), field.address(4)).await.unwrap();
+    let up = super::handover::record(4, field.at(4).incarnation(), "test", crate::state::COMMAND_FORMAT);
+    field.at(4).write(up).await.unwrap();
+    field.stop(4).await;
+    std::fs::remove_dir_all(field.data_dir(4)).unwrap();
+    field.start_all(&[4]).await;
+    let said = field.falls(4).await;
+    assert!(said.contains("lost its data") && said.contains("cluster remove 4"), "{said}");
+    assert_eq!(*field.at(4).inner_feed().applied().borrow(), 0, "nothing came in");
     field.stop_all().await;
 }
