@@ -165,10 +165,6 @@ impl Classes {
         &self.classes[class]
     }
 
-    pub fn class_count(&self) -> usize {
-        self.classes.len()
-    }
-
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, ClassId)> {
         self.nodes.iter().map(|(id, placed)| (*id, placed.class))
     }
@@ -195,6 +191,7 @@ impl Classes {
         a.from.meets(&b.to) || b.from.meets(&a.to) || own()
     }
 
+    #[cfg(test)]
     /// All classes with devices that see, and are seen by, those of this one.
     pub fn seen_by(&self, class: ClassId) -> Bits {
         let shape = &self.classes[class].shape;

@@ -64,6 +64,7 @@ pub(super) struct SourceSpec {
 #[derive(Debug)]
 pub(super) struct Line {
     /// The rule that it comes from: the section, and the place in it, from 0.
+    #[allow(dead_code)]
     pub rule: (&'static str, usize),
     pub from: From,
     pub gives: Gives,
