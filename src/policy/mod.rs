@@ -39,6 +39,7 @@ mod wire_filter;
 mod wire_ssh;
 
 pub use in_force::Policies;
+pub use ssh::SshAnswer;
 pub use step::{Plan, Step};
 pub use view::{PolicyView, RulesId};
 
@@ -142,7 +143,6 @@ impl Policy {
         let not_yet = [
             (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
             (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
-            (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
         ];
         let attribute = self
             .attrs
