@@ -26,7 +26,7 @@
 //! | logins | `POST /auth/{register,approve,reject}`, `POST /node/register`, `POST /debug/node` |
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
 //! | health | `GET /health` |
-//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader` |
+//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
 pub mod apikeys;
 mod auth;

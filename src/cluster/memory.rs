@@ -98,6 +98,7 @@ impl Memory {
             lag: Some(0),
             clients: Some(self.clients.load(Ordering::Relaxed)),
             version: env!("CARGO_PKG_VERSION").into(),
+            secret: String::new(),
             healthy: true,
         };
         ClusterStatus {

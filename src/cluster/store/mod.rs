@@ -11,12 +11,14 @@ mod disk;
 mod flusher;
 mod log;
 mod machine;
+mod offline;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use audit::Auditor;
 pub use machine::Machine;
+pub use offline::{Held, Offline, Seed};
 pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::feed::Feed;
