@@ -15,7 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What in a data directory is a replica's data.
-const DATA: [&str; 2] = ["store", "snapshots"];
+const DATA: [&str; 3] = ["store", "snapshots", "removed"];
 
 /// The replica that begins the new cluster.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ pub use plan::{Plan, Survivor};
 
 use super::keys::Keyring;
 use super::peer::{Links, PeerTls, Purpose};
+use super::removed::was_removed;
 use super::renew::{RenewError, renew};
 use super::secret::Secrets;
 use super::store::{Held, Offline, Seed};
@@ -45,6 +46,11 @@ pub enum RecoverError {
          shows whether there is a quorum"
     )]
     InUse { path: PathBuf, reason: String },
+    #[error(
+        "replica {0} was removed from its cluster: what it has may be long out of date; run this on a replica that was \
+         a member, or restore a snapshot"
+    )]
+    Removed(ReplicaId),
     /// There is no need, and it would lose writes.
     #[error("{0}")]
     NotNeeded(String),
@@ -78,6 +84,9 @@ impl Recovering {
     pub async fn survey(own: Survivors) -> Result<Self, RecoverError> {
         if !own.data_dir.join("store").exists() {
             return Err(RecoverError::NoData(own.data_dir));
+        }
+        if was_removed(&own.data_dir) {
+            return Err(RecoverError::Removed(own.id));
         }
         let secrets = Secrets::load(&own.secret_path, own.previous_secret_path.as_deref())?;
         let (held, state, store) = read(&own).await?;
