@@ -18,6 +18,8 @@ mod read;
 mod replica;
 mod report;
 mod secret;
+#[cfg(test)]
+mod sim;
 mod start;
 mod status;
 mod store;

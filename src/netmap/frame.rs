@@ -9,6 +9,8 @@ use zstd::zstd_safe::CParameter;
 
 /// Most of the gain for little time: messages are made on the threads that serve.
 const LEVEL: i32 = 1;
+/// For what many streams share: it is made once, and each byte is encrypted for each.
+const SHARED_LEVEL: i32 = 3;
 /// Clients bound a decoder's memory; 512 KiB is small for all of them.
 const WINDOW_LOG: u32 = 19;
 
@@ -31,31 +33,42 @@ pub(super) fn keep_alive(zstd: bool) -> Bytes {
     if zstd { KEEP_ALIVE_ZSTD.clone() } else { KEEP_ALIVE_PLAIN.clone() }
 }
 
-/// A body with its length in front. The body is one or more whole zstd frames, or
-/// JSON: parts that several streams share would be joined here.
-fn framed(body: &[u8]) -> Bytes {
-    let length = u32::try_from(body.len()).expect("a map message is far smaller than 4 GiB");
+/// The beginning of a message whose body has `rest` bytes more than `body`. A body is
+/// JSON, or whole zstd frames, wherever they cut it (the Go client reads all of them).
+pub(super) fn begin(body: &[u8], rest: usize) -> Bytes {
+    let length = u32::try_from(body.len() + rest).expect("a map message is far smaller than 4 GiB");
     let mut out = Vec::with_capacity(4 + body.len());
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(body);
     out.into()
 }
 
-thread_local! {
-    /// A compressor keeps some hundred KiB of tables, so each thread has one.
-    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor());
+fn framed(body: &[u8]) -> Bytes {
+    begin(body, 0)
 }
 
-fn compressor() -> Compressor<'static> {
-    let mut compressor = Compressor::new(LEVEL).expect("zstd has this level");
+thread_local! {
+    /// A compressor keeps some hundred KiB of tables, so each thread has one.
+    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor(LEVEL));
+    static SHARED: RefCell<Compressor<'static>> = RefCell::new(compressor(SHARED_LEVEL));
+}
+
+fn compressor(level: i32) -> Compressor<'static> {
+    let mut compressor = Compressor::new(level).expect("zstd has this level");
     for parameter in [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(false)] {
         compressor.set_parameter(parameter).expect("zstd has this parameter");
     }
     compressor
 }
 
-fn compress(json: &[u8]) -> Vec<u8> {
+/// One zstd frame.
+pub(super) fn compress(json: &[u8]) -> Vec<u8> {
     COMPRESSOR.with_borrow_mut(|c| c.compress(json)).expect("the buffer has room for the worst case")
+}
+
+/// As [`compress`], for what goes to many streams.
+pub(super) fn compress_shared(json: &[u8]) -> Vec<u8> {
+    SHARED.with_borrow_mut(|c| c.compress(json)).expect("the buffer has room for the worst case")
 }
 
 #[cfg(test)]

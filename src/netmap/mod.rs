@@ -92,7 +92,7 @@ pub struct StreamOptions {
     pub omit_peers: bool,
 }
 
-/// The framed messages of one stream, in order: the first one is complete.
+/// The framed messages of one stream, in order, cut anywhere: the first one is complete.
 pub type MapStream = std::pin::Pin<Box<dyn futures::Stream<Item = Bytes> + Send>>;
 
 impl Hub {
@@ -134,7 +134,7 @@ impl Hub {
         let view = self.inner.cluster.view();
         let (first, sent) = self.inner.renderer.whole(&view, node, options).ok_or(Refused::NodeNotFound)?;
         held.mailbox.told_everything(view.index());
-        let first = frame::frame(&first, options.zstd);
+        let first = self.inner.renderer.frame(first, options.zstd);
         Ok(stream::stream(self.inner.clone(), held, options, first, sent))
     }
 
@@ -146,8 +146,8 @@ impl Hub {
 
     /// One framed map, without a stream. `None`: there is no such node (any more).
     pub fn snapshot(&self, node: NodeId, options: StreamOptions) -> Option<Bytes> {
-        let (json, _) = self.inner.renderer.whole(&self.inner.cluster.view(), node, options)?;
-        Some(frame::frame(&json, options.zstd))
+        let (map, _) = self.inner.renderer.whole(&self.inner.cluster.view(), node, options)?;
+        Some(self.inner.renderer.frame(map, options.zstd).concat().into())
     }
 
     /// How many streams are open.

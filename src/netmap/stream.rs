@@ -5,6 +5,7 @@ use super::render::{Delta, Sent};
 use super::session::Held;
 use super::{Inner, MapStream, StreamOptions, frame};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,16 +26,25 @@ struct Stream {
     held: Held,
     options: StreamOptions,
     sent: Sent,
-    first: Option<Bytes>,
+    /// Parts of a message that is under way.
+    ready: VecDeque<Bytes>,
+    /// Whether the first message is still to come.
+    is_new: bool,
     keep_alive_at: Instant,
     over: bool,
 }
 
 /// The messages of a stream that is held. `first` and `sent` are the complete map,
 /// rendered after the session was opened.
-pub(super) fn stream(inner: Arc<Inner>, held: Held, options: StreamOptions, first: Bytes, sent: Sent) -> MapStream {
+pub(super) fn stream(
+    inner: Arc<Inner>,
+    held: Held,
+    options: StreamOptions,
+    first: Vec<Bytes>,
+    sent: Sent,
+) -> MapStream {
     let keep_alive_at = Instant::now() + inner.keep_alive;
-    let stream = Stream { inner, held, options, sent, first: Some(first), keep_alive_at, over: false };
+    let stream = Stream { inner, held, options, sent, ready: first.into(), is_new: true, keep_alive_at, over: false };
     Box::pin(futures::stream::unfold(stream, |mut stream| async {
         let message = stream.next().await?;
         let share = 1.0 + KEEP_ALIVE_JITTER * rand::random::<f64>();
@@ -45,12 +55,14 @@ pub(super) fn stream(inner: Arc<Inner>, held: Held, options: StreamOptions, firs
 
 impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
+        if std::mem::take(&mut self.is_new) {
+            self.held.replace_older();
+        }
+        if let Some(part) = self.ready.pop_front() {
+            return Some(part);
+        }
         if self.over {
             return None;
-        }
-        if let Some(first) = self.first.take() {
-            self.held.replace_older();
-            return Some(first);
         }
         loop {
             tokio::select! {
@@ -71,7 +83,10 @@ impl Stream {
                 self.held.mailbox.told_everything(view.index());
             }
             match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
-                Delta::Message(json) => return Some(frame::frame(&json, self.options.zstd)),
+                Delta::Message(draft) => {
+                    self.ready = self.inner.renderer.frame(draft, self.options.zstd).into();
+                    return self.ready.pop_front();
+                }
                 Delta::Nothing => {}
                 Delta::Gone => return self.last(End::NodeGone),
             }
@@ -85,7 +100,8 @@ impl Stream {
         if why != End::NodeGone {
             return None;
         }
-        let json = self.inner.renderer.farewell(&self.inner.cluster.view(), &self.sent)?;
-        Some(frame::frame(&json, self.options.zstd))
+        let farewell = self.inner.renderer.farewell(&self.inner.cluster.view(), &self.sent)?;
+        self.ready = self.inner.renderer.frame(farewell, self.options.zstd).into();
+        self.ready.pop_front()
     }
 }

@@ -1,9 +1,15 @@
 //! RocksDB: its column families, options and identity. A failed write ends the process.
+//!
+//! Simulated replicas have a disk that can be made to fail in its place.
 
 use super::StoreError;
 use crate::cluster::fatal::die;
+#[cfg(test)]
+use crate::cluster::sim::disk::{Op, SimDisk, Tables};
 use crate::state::ReplicaId;
-use rocksdb::{ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, Options, ReadOptions, WriteBatch};
+use rocksdb::{
+    ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, DBIterator, Options, ReadOptions, WriteBatch,
+};
 use std::io;
 use std::path::Path;
 
@@ -23,7 +29,7 @@ const REMEDY: &str = "free space on the disk, or repair or replace it";
 pub type Pair = (Box<[u8]>, Box<[u8]>);
 
 /// A column family.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Family {
     /// Log entries; the key is the index, 8 bytes big-endian.
     Log,
@@ -59,15 +65,15 @@ impl Family {
     }
 }
 
-/// Changes that are written together or not at all.
-pub struct Batch<'a> {
-    disk: &'a Disk,
-    inner: WriteBatch,
-}
-
 /// The open database.
 pub struct Disk {
-    db: DB,
+    engine: Engine,
+}
+
+enum Engine {
+    RocksDb(DB),
+    #[cfg(test)]
+    Simulated(SimDisk),
 }
 
 impl Disk {
@@ -82,7 +88,13 @@ impl Disk {
         options.set_keep_log_file_num(2);
         let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| error(e.to_string()))?;
-        Ok(Self { db })
+        Ok(Self { engine: Engine::RocksDb(db) })
+    }
+
+    /// A disk that loses what was not synced, when it is told to.
+    #[cfg(test)]
+    pub fn simulated(disk: SimDisk) -> Self {
+        Self { engine: Engine::Simulated(disk) }
     }
 
     /// Checks, or writes at first, the data's format and whose it is.
@@ -112,87 +124,163 @@ impl Disk {
     }
 
     pub fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.db.get_cf(&self.family(family), key).map_err(io::Error::other)
+        match &self.engine {
+            Engine::RocksDb(db) => db.get_cf(&handle(db, family), key).map_err(io::Error::other),
+            #[cfg(test)]
+            Engine::Simulated(disk) => Ok(disk.tables().get(family, key)),
+        }
     }
 
     /// An empty batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { disk: self, inner: WriteBatch::default() }
+        match &self.engine {
+            Engine::RocksDb(db) => Batch::RocksDb(db, WriteBatch::default()),
+            #[cfg(test)]
+            Engine::Simulated(disk) => Batch::Simulated(disk, Vec::new()),
+        }
     }
 
     /// Makes everything that was written so far survive a power failure.
     pub fn sync(&self) {
-        if let Err(error) = self.db.flush_wal(true) {
+        let synced = match &self.engine {
+            Engine::RocksDb(db) => db.flush_wal(true),
+            #[cfg(test)]
+            Engine::Simulated(disk) => return disk.sync(),
+        };
+        if let Err(error) = synced {
             die("the store's log cannot be synced to disk", error, REMEDY);
         }
     }
 
     /// All rows of a family with `from <= key < to` (`None`: to the end), in order.
-    pub fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> impl Iterator<Item = io::Result<Pair>> + use<'_> {
-        let mut options = ReadOptions::default();
-        if let Some(to) = to {
-            options.set_iterate_upper_bound(to);
+    pub fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> Rows<'_> {
+        match &self.engine {
+            Engine::RocksDb(db) => {
+                let mut options = ReadOptions::default();
+                if let Some(to) = to {
+                    options.set_iterate_upper_bound(to);
+                }
+                let mode = rocksdb::IteratorMode::From(from, rocksdb::Direction::Forward);
+                Rows::RocksDb(db.iterator_cf_opt(&handle(db, family), options, mode))
+            }
+            #[cfg(test)]
+            Engine::Simulated(disk) => Rows::Simulated(disk.tables().rows(family, from, to)),
         }
-        let mode = rocksdb::IteratorMode::From(from, rocksdb::Direction::Forward);
-        self.db.iterator_cf_opt(&self.family(family), options, mode).map(|row| row.map_err(io::Error::other))
     }
 
     /// All that is written now, whatever is written later.
     pub fn freeze(&self) -> Frozen<'_> {
-        Frozen { disk: self, snapshot: self.db.snapshot() }
+        match &self.engine {
+            Engine::RocksDb(db) => Frozen::RocksDb(db, db.snapshot()),
+            #[cfg(test)]
+            Engine::Simulated(disk) => Frozen::Simulated(disk.tables()),
+        }
     }
 
     /// The last row of a family.
     pub fn last(&self, family: Family) -> io::Result<Option<Pair>> {
-        let mut rows = self.db.iterator_cf(&self.family(family), rocksdb::IteratorMode::End);
-        rows.next().transpose().map_err(io::Error::other)
+        match &self.engine {
+            Engine::RocksDb(db) => {
+                let mut rows = db.iterator_cf(&handle(db, family), rocksdb::IteratorMode::End);
+                rows.next().transpose().map_err(io::Error::other)
+            }
+            #[cfg(test)]
+            Engine::Simulated(disk) => Ok(disk.tables().last(family)),
+        }
     }
+}
 
-    fn family(&self, family: Family) -> ColumnFamilyRef<'_> {
-        self.db.cf_handle(family.name()).expect("every family was opened")
+fn handle(db: &DB, family: Family) -> ColumnFamilyRef<'_> {
+    db.cf_handle(family.name()).expect("every family was opened")
+}
+
+/// Rows on their way from the disk.
+pub enum Rows<'a> {
+    RocksDb(DBIterator<'a>),
+    #[cfg(test)]
+    Simulated(std::vec::IntoIter<Pair>),
+}
+
+impl Iterator for Rows<'_> {
+    type Item = io::Result<Pair>;
+    fn next(&mut self) -> Option<io::Result<Pair>> {
+        match self {
+            Self::RocksDb(rows) => rows.next().map(|row| row.map_err(io::Error::other)),
+            #[cfg(test)]
+            Self::Simulated(rows) => rows.next().map(Ok),
+        }
     }
 }
 
 /// The database as it was at one moment.
-pub struct Frozen<'a> {
-    disk: &'a Disk,
-    snapshot: rocksdb::SnapshotWithThreadMode<'a, DB>,
+pub enum Frozen<'a> {
+    RocksDb(&'a DB, rocksdb::SnapshotWithThreadMode<'a, DB>),
+    #[cfg(test)]
+    Simulated(Tables),
 }
 
 impl Frozen<'_> {
     /// All rows of a family, in order.
-    pub fn scan(&self, family: Family) -> impl Iterator<Item = io::Result<Pair>> + use<'_> {
-        let rows = self.snapshot.iterator_cf(&self.disk.family(family), rocksdb::IteratorMode::Start);
-        rows.map(|row| row.map_err(io::Error::other))
+    pub fn scan(&self, family: Family) -> Rows<'_> {
+        match self {
+            Self::RocksDb(db, snapshot) => {
+                Rows::RocksDb(snapshot.iterator_cf(&handle(db, family), rocksdb::IteratorMode::Start))
+            }
+            #[cfg(test)]
+            Self::Simulated(tables) => Rows::Simulated(tables.rows(family, &[], None)),
+        }
     }
+}
+
+/// Changes that are written together or not at all.
+pub enum Batch<'a> {
+    RocksDb(&'a DB, WriteBatch),
+    #[cfg(test)]
+    Simulated(&'a SimDisk, Vec<Op>),
 }
 
 impl Batch<'_> {
     pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.inner.put_cf(&self.disk.family(family), key, value);
+        match self {
+            Self::RocksDb(db, batch) => batch.put_cf(&handle(db, family), key, value),
+            #[cfg(test)]
+            Self::Simulated(_, ops) => ops.push(Op::Put(family, key.into(), value.into())),
+        }
     }
 
     pub fn delete(&mut self, family: Family, key: &[u8]) {
-        self.inner.delete_cf(&self.disk.family(family), key);
+        match self {
+            Self::RocksDb(db, batch) => batch.delete_cf(&handle(db, family), key),
+            #[cfg(test)]
+            Self::Simulated(_, ops) => ops.push(Op::Delete(family, key.into())),
+        }
     }
 
     /// Deletes `from <= key < to`.
     pub fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) {
-        self.inner.delete_range_cf(&self.disk.family(family), from, to);
+        match self {
+            Self::RocksDb(db, batch) => batch.delete_range_cf(&handle(db, family), from, to),
+            #[cfg(test)]
+            Self::Simulated(_, ops) => ops.push(Op::DeleteRange(family, from.into(), to.into())),
+        }
     }
 
     pub fn bytes(&self) -> usize {
-        self.inner.size_in_bytes()
+        match self {
+            Self::RocksDb(_, batch) => batch.size_in_bytes(),
+            #[cfg(test)]
+            Self::Simulated(_, ops) => ops.iter().map(Op::bytes).sum(),
+        }
     }
 
     /// Writes, so that it can be read; it survives a power failure after [`Disk::sync`].
     pub fn write(self) {
-        if let Err(error) = self.disk.db.write(self.inner) {
+        let written = match self {
+            Self::RocksDb(db, batch) => db.write(batch),
+            #[cfg(test)]
+            Self::Simulated(disk, ops) => return disk.write(ops),
+        };
+        if let Err(error) = written {
             die("the store cannot be written", error, REMEDY);
         }
     }

@@ -16,6 +16,8 @@ mod snapshot;
 mod tests;
 
 pub use audit::Auditor;
+#[cfg(test)]
+pub use disk::{Family, Pair};
 pub use machine::Machine;
 pub use snapshot::{SnapshotFile, Snapshots};
 
@@ -63,11 +65,16 @@ impl Store {
     /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
     /// An installation of a snapshot that was cut short is finished first.
     pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
-        let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
         // The keys in it are sealed, but who is in the tailnet is nobody else's business.
         let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
-        let disk = Arc::new(Disk::open(&data_dir.join("store"))?);
+        Self::on(Disk::open(&data_dir.join("store"))?, data_dir, id)
+    }
+
+    /// As [`Store::open`], on a disk that is open; snapshots are files in `data_dir`.
+    pub fn on(disk: Disk, data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
+        let disk = Arc::new(disk);
         disk.check_identity(data_dir, id, DATA_FORMAT)?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
         let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;

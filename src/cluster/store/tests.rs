@@ -32,6 +32,24 @@ fn the_store_passes_openrafts_suite() {
     runtime.block_on(Suite::test_all(Builder)).unwrap();
 }
 
+struct Simulated;
+
+impl StoreBuilder<TypeConfig, Log, Machine, Guard> for Simulated {
+    async fn build(&self) -> Result<(Guard, Log, Machine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::simulated(crate::cluster::sim::disk::SimDisk::default());
+        let (store, machine, _feed) = Store::on(disk, dir.path(), ReplicaId(1)).unwrap();
+        let log = store.log();
+        Ok((Guard { _store: store, _dir: dir }, log, machine))
+    }
+}
+
+#[test]
+fn a_simulated_disk_is_as_good_as_a_real_one() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(Suite::test_all(Simulated)).unwrap();
+}
+
 #[test]
 fn a_directory_of_another_replica_or_of_a_newer_release_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use super::node::{self, Shown};
 use super::patch::Patch;
 use super::profile::{owner, profile};
 use super::sent::{Sent, fingerprint, same};
-use super::{Renderer, Scene, StreamOptions, filter_json, ssh_json};
+use super::{Draft, Renderer, Scene, StreamOptions, filter_json, ssh_json};
 use crate::netmap::dialplan::dial_plan;
 use crate::netmap::mailbox::Marks;
 use crate::state::{Node, NodeChange, NodeId, State, UserId};
@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 /// What became of some marks.
 pub enum Delta {
-    /// A message, as JSON.
-    Message(Vec<u8>),
+    Message(Draft),
     /// They mean nothing to this client.
     Nothing,
     /// The client's own node is gone.
@@ -49,7 +48,7 @@ impl Renderer {
             self.add_dns(&scene, marks.policy && !message.is_empty(), sent, &mut message);
         }
         add_profiles(&scene, marks, sent, &mut message);
-        if message.is_empty() { Delta::Nothing } else { Delta::Message(message.encode()) }
+        if message.is_empty() { Delta::Nothing } else { Delta::Message(Draft::of_change(&message)) }
     }
 
     /// The client's own node, if something changed that it does not know better.

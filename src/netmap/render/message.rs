@@ -1,4 +1,5 @@
-//! The parts of one message, and how they become JSON.
+//! The parts of one message, and how they become JSON. The peers of a complete map
+//! are not among them: `draft` adds those.
 
 use super::Json;
 use crate::state::Time;
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 pub struct Message {
     pub node: Option<Json>,
     pub derp_map: Option<Json>,
-    pub peers: Vec<Json>,
     pub changed: Vec<Json>,
     pub removed: Vec<u64>,
     pub patches: Vec<Json>,
@@ -34,11 +34,9 @@ pub struct Constants {
 impl Message {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
-        let Self { node, derp_map, peers, changed, removed, patches, dns, filter, profiles, ssh, dial_plan, constants } =
-            self;
+        let Self { node, derp_map, changed, removed, patches, dns, filter, profiles, ssh, dial_plan, constants } = self;
         node.is_none()
             && derp_map.is_none()
-            && peers.is_empty()
             && changed.is_empty()
             && removed.is_empty()
             && patches.is_empty()
@@ -50,24 +48,23 @@ impl Message {
             && constants.is_none()
     }
 
-    /// The message's JSON, with the time of now.
-    pub fn encode(self) -> Vec<u8> {
+    /// The message's JSON.
+    pub fn encode(&self, time: Option<Time>) -> Vec<u8> {
         let response = MapResponse {
-            control_time: Some(Time::now().to_jiff()),
+            control_time: time.map(Time::to_jiff),
             node: self.node.as_deref(),
             derp_map: self.derp_map.as_deref(),
-            peers: refs(&self.peers),
             peers_changed: refs(&self.changed),
-            peers_removed: self.removed,
+            peers_removed: &self.removed,
             peers_changed_patch: refs(&self.patches),
             dns_config: self.dns.as_deref(),
             domain: self.constants.as_ref().map_or("", |c| &c.domain),
             collect_services: self.constants.as_ref().map(|_| false),
             packet_filters: self.filter.as_deref().map(|rules| BTreeMap::from([("base", rules)])).unwrap_or_default(),
-            user_profiles: self.profiles,
+            user_profiles: &self.profiles,
             ssh_policy: self.ssh.as_deref(),
             debug: self.constants.as_ref().filter(|c| !c.logtail).map(|_| Debug { disable_log_tail: true }),
-            control_dial_plan: self.dial_plan,
+            control_dial_plan: self.dial_plan.as_ref(),
         };
         serde_json::to_vec(&response).expect("all keys are strings")
     }

@@ -1,8 +1,10 @@
 //! From state to messages: whole maps, and what is different since the last one.
 
+mod blocks;
 mod cache;
 mod delta;
 mod dns;
+mod draft;
 mod message;
 mod node;
 mod patch;
@@ -13,14 +15,18 @@ mod whole;
 pub use profile::profile;
 
 pub(super) use delta::Delta;
+pub(super) use draft::Draft;
 pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
 use crate::policy::{Policies, PolicyView};
 use crate::state::{Node, NodeId, State};
+use blocks::Blocks;
+use bytes::Bytes;
 use cache::Cache;
 use dns::DnsConfigs;
+use draft::Press;
 use message::Constants;
 use node::Features;
 use serde::Serialize;
@@ -39,6 +45,8 @@ pub(super) struct Renderer {
     constants: Constants,
     features: Features,
     cache: Mutex<Cache>,
+    blocks: Mutex<Blocks>,
+    press: Press,
 }
 
 /// What a message is made for and from.
@@ -59,16 +67,23 @@ impl Renderer {
             constants: Constants { domain: environment.domain.clone(), logtail: environment.logtail },
             features: Features { taildrop: environment.taildrop, auto_update: environment.auto_update },
             cache: Mutex::default(),
+            blocks: Mutex::default(),
+            press: Press::default(),
         }
     }
 
     /// The last message of a stream whose node is gone from `state`.
-    pub fn farewell(&self, state: &State, sent: &Sent) -> Option<Vec<u8>> {
+    pub fn farewell(&self, state: &State, sent: &Sent) -> Option<Draft> {
         if state.node(sent.own.node.id).is_some() {
             return None;
         }
         let node = node::farewell(state, &sent.own, self.features)?;
-        Some(message::Message { node: Some(node), ..Default::default() }.encode())
+        Some(Draft::of_change(&message::Message { node: Some(node), ..Default::default() }))
+    }
+
+    /// The bytes of a message, in parts that follow each other.
+    pub fn frame(&self, draft: Draft, zstd: bool) -> Vec<Bytes> {
+        self.press.frame(draft, zstd)
     }
 
     fn scene<'a>(&self, state: &'a State, viewer: NodeId, options: StreamOptions) -> Option<Scene<'a>> {

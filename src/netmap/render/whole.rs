@@ -1,27 +1,31 @@
 //! A complete map: the first message of a stream, and what is sent when nobody
 //! knows what changed (protocol section 4.5).
 
+use super::blocks::{Block, IDS};
 use super::message::Message;
 use super::node::{self, Shown};
 use super::profile::{owner, profile};
 use super::sent::{Sent, fingerprint};
-use super::{Renderer, StreamOptions, filter_json, ssh_json};
+use super::{Draft, Json, Renderer, StreamOptions, filter_json, ssh_json};
 use crate::netmap::dialplan::dial_plan;
 use crate::netmap::idset::IdSet;
+use crate::netmap::lock;
 use crate::state::{NodeId, State, UserId};
+use std::sync::Arc;
 
 impl Renderer {
     /// The complete map for one node. `None`: there is no such node, or it has no
     /// name that clients take.
-    pub fn whole(&self, state: &State, viewer: NodeId, options: StreamOptions) -> Option<(Vec<u8>, Sent)> {
-        let (message, sent) = self.whole_message(state, viewer, options)?;
-        Some((message.encode(), sent))
+    pub fn whole(&self, state: &State, viewer: NodeId, options: StreamOptions) -> Option<(Draft, Sent)> {
+        let (message, peers, sent) = self.whole_message(state, viewer, options)?;
+        Some((self.complete(state, &message, peers, viewer), sent))
     }
 
     /// The complete map for a stream that has had another one.
-    pub fn again(&self, state: &State, options: StreamOptions, sent: &mut Sent) -> Option<Vec<u8>> {
-        let (mut message, new) = self.whole_message(state, sent.own.node.id, options)?;
-        if message.peers.is_empty() {
+    pub fn again(&self, state: &State, options: StreamOptions, sent: &mut Sent) -> Option<Draft> {
+        let viewer = sent.own.node.id;
+        let (mut message, peers, new) = self.whole_message(state, viewer, options)?;
+        if peers.is_empty() {
             // No peers at all reads as "unchanged".
             message.removed = sent.peers.iter().collect();
         }
@@ -29,10 +33,31 @@ impl Renderer {
             message.dial_plan = Some(Default::default());
         }
         *sent = new;
-        Some(message.encode())
+        Some(self.complete(state, &message, peers, viewer))
     }
 
-    fn whole_message(&self, state: &State, viewer: NodeId, options: StreamOptions) -> Option<(Message, Sent)> {
+    /// The peers come in blocks that other maps share; the first one is this map's own,
+    /// and the one that the viewer would be in.
+    fn complete(&self, state: &State, message: &Message, peers: Vec<Group>, viewer: NodeId) -> Draft {
+        let mut peers = peers.into_iter();
+        let first = peers.next().map(|group| group.peers).unwrap_or_default();
+        let mut shared = lock(&self.blocks);
+        shared.sweep(state);
+        let block = |group: Group| match group.number == viewer.0 / IDS {
+            true => Arc::new(Block::new(group.peers)),
+            false => shared.get(group.number, group.peers),
+        };
+        let blocks = peers.map(block).collect();
+        drop(shared);
+        Draft::complete(message, &first, blocks)
+    }
+
+    fn whole_message(
+        &self,
+        state: &State,
+        viewer: NodeId,
+        options: StreamOptions,
+    ) -> Option<(Message, Vec<Group>, Sent)> {
         let scene = self.scene(state, viewer, options)?;
         let shown = Shown::new(state, scene.viewer);
         let own = node::own(state, &shown, self.features, &scene.attributes())?;
@@ -52,11 +77,15 @@ impl Renderer {
             dns: fingerprint(dns.get()),
         };
         sent.users.insert(owner(scene.viewer).0);
-        let mut peers = Vec::with_capacity(state.node_count());
+        let mut groups: Vec<Group> = Vec::new();
         let mut cache = self.cache();
         for peer in state.nodes().filter(|peer| scene.sees(peer)) {
             let Some(json) = cache.peer(state, peer) else { continue };
-            peers.push(json);
+            let number = peer.id.0 / IDS;
+            match groups.last_mut().filter(|group| group.number == number) {
+                Some(group) => group.peers.push(json),
+                None => groups.push(Group { number, peers: vec![json] }),
+            }
             sent.peers.insert(peer.id.0);
             sent.expired.set(peer.id.0, peer.expired);
             sent.users.insert(owner(peer).0);
@@ -65,7 +94,6 @@ impl Renderer {
         let message = Message {
             node: Some(own.json),
             derp_map: Some(derp_map),
-            peers,
             dns: Some(dns),
             filter: Some(filter_json(&sent.filter)),
             profiles: sent.users.iter().filter_map(|id| profile(state, UserId(id))).collect(),
@@ -74,6 +102,12 @@ impl Renderer {
             constants: Some(self.constants.clone()),
             ..Message::default()
         };
-        Some((message, sent))
+        Some((message, groups, sent))
     }
+}
+
+/// Peers whose ids divided by [`IDS`] are `number`; at least one.
+struct Group {
+    number: u64,
+    peers: Vec<Json>,
 }

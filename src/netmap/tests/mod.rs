@@ -10,7 +10,6 @@ use crate::cluster::Cluster;
 use crate::dns::DnsSettings;
 use crate::state::*;
 use crate::tailcfg::{CapVer, DerpMap, DiscoKey, Hostinfo, MachineKey, NodeKey};
-use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::Value;
 use std::sync::Arc;
@@ -155,7 +154,17 @@ struct Client {
 impl Client {
     /// The next message. `None`: the stream ended.
     async fn try_next(&mut self) -> Option<Value> {
-        let frame = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a message comes")?;
+        let mut frame = Vec::new();
+        while !is_whole(&frame) {
+            let part = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a message comes");
+            match part {
+                Some(part) => frame.extend_from_slice(&part),
+                None => {
+                    assert!(frame.is_empty(), "the stream ended within a message");
+                    return None;
+                }
+            }
+        }
         let json = decode(&frame, self.zstd);
         strict::check(&json);
         let mut message: Value = serde_json::from_slice(&json).unwrap();
@@ -193,11 +202,16 @@ fn cluster() -> Cluster {
     })
 }
 
+/// Whether all of a message was read.
+fn is_whole(frame: &[u8]) -> bool {
+    frame.first_chunk::<4>().is_some_and(|length| frame.len() >= 4 + u32::from_le_bytes(*length) as usize)
+}
+
 /// A message's JSON.
-fn decode(frame: &Bytes, zstd: bool) -> Vec<u8> {
+fn decode(frame: &[u8], zstd: bool) -> Vec<u8> {
     let (length, body) = frame.split_at(4);
     assert_eq!(u32::from_le_bytes(length.try_into().unwrap()) as usize, body.len());
-    if zstd { zstd::decode_all(body).expect("one zstd frame") } else { body.to_vec() }
+    if zstd { zstd::decode_all(body).expect("zstd frames") } else { body.to_vec() }
 }
 
 /// A message's parts.

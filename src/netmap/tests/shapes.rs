@@ -320,3 +320,25 @@ async fn replicas_are_relays_and_dial_candidates() {
     }
     assert_eq!(message["ControlDialPlan"], json!({ "Candidates": [] }), "one address is no plan");
 }
+
+#[tokio::test]
+async fn a_map_of_many_blocks_has_every_peer_once_in_order_compressed_or_not() {
+    let tailnet = Tailnet::new(LONG).await;
+    let mut nodes = Vec::new();
+    for n in 0..200 {
+        nodes.push(tailnet.node(&format!("n{n}")).await);
+    }
+    tailnet.write(Command::DeleteNode { id: nodes[100] }).await;
+    nodes.remove(100);
+    // The first and last of all, of a block, and one in the middle.
+    for at in [0, 62, 63, 64, 90, 198] {
+        let viewer = nodes[at];
+        for zstd in [true, false] {
+            let options = StreamOptions { cap_ver: CapVer(142), zstd, keep_alive: true, omit_peers: false };
+            let map = tailnet.open_with(viewer, options).await.next().await;
+            let peers: Vec<u64> = map["Peers"].as_array().unwrap().iter().map(|p| p["ID"].as_u64().unwrap()).collect();
+            let others: Vec<u64> = nodes.iter().filter(|id| **id != viewer).map(|id| id.0).collect();
+            assert_eq!(peers, others, "for node {viewer}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The peers of complete maps, in blocks of neighbours that many streams share.
+
+use super::Json;
+use crate::netmap::frame;
+use crate::state::State;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+/// Nodes whose ids lie next to each other are one block: large enough that a block
+/// compresses as well as a whole map, small enough that a change of one node makes
+/// few bytes anew.
+pub const IDS: u64 = 64;
+
+/// How many forms of one block are kept: viewers whose rules differ see different
+/// neighbours. More forms than this at a time are compressed for each map, as if
+/// there were no blocks.
+const FORMS: usize = 8;
+
+/// Blocks beyond twice the nodes that there are, before those of nobody are swept out.
+const SPARE: usize = 16;
+
+/// Neighbours as they follow others in a list: a comma comes before each.
+#[derive(Debug)]
+pub struct Block {
+    peers: Vec<Json>,
+    plain: OnceLock<Bytes>,
+    packed: OnceLock<Bytes>,
+}
+
+impl Block {
+    /// Of at least one peer.
+    pub fn new(peers: Vec<Json>) -> Self {
+        Self { peers, plain: OnceLock::new(), packed: OnceLock::new() }
+    }
+
+    /// The block's JSON, or a zstd frame of it: made when it is first asked for.
+    pub fn body(&self, zstd: bool) -> Bytes {
+        match zstd {
+            true => self.packed.get_or_init(|| frame::compress_shared(&self.json()).into()).clone(),
+            false => self.plain.get_or_init(|| self.json().into()).clone(),
+        }
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(self.peers.iter().map(|peer| peer.get().len() + 1).sum());
+        for peer in &self.peers {
+            json.push(b',');
+            json.extend_from_slice(peer.get().as_bytes());
+        }
+        json
+    }
+
+    /// Whether these very renderings are in it.
+    fn is_of(&self, peers: &[Json]) -> bool {
+        self.peers.len() == peers.len() && self.peers.iter().zip(peers).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// The blocks that were made lately.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    /// By the ids that are in them; the one that was used last is the first.
+    kept: HashMap<u64, VecDeque<Arc<Block>>>,
+}
+
+impl Blocks {
+    /// The block of these peers, whose ids divided by [`IDS`] are `number`.
+    pub fn get(&mut self, number: u64, peers: Vec<Json>) -> Arc<Block> {
+        let forms = self.kept.entry(number).or_default();
+        let block = match forms.iter().position(|block| block.is_of(&peers)) {
+            Some(0) => return forms[0].clone(),
+            Some(at) => forms.remove(at).expect("it was just found"),
+            None => Arc::new(Block::new(peers)),
+        };
+        forms.truncate(FORMS - 1);
+        forms.push_front(block.clone());
+        block
+    }
+
+    /// Now and then forgets what is kept of ids that nobody has any more.
+    pub fn sweep(&mut self, state: &State) {
+        if self.kept.len() > 2 * state.node_count() + SPARE {
+            let used: HashSet<u64> = state.nodes().map(|node| node.id.0 / IDS).collect();
+            self.kept.retain(|number, _| used.contains(number));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(names: &[&str]) -> Vec<Json> {
+        names.iter().map(|name| super::super::to_json(name)).collect()
+    }
+
+    #[test]
+    fn a_block_is_made_once_for_the_same_renderings_and_anew_for_others() {
+        let (mut blocks, shown) = (Blocks::default(), peers(&["a", "b"]));
+        let first = blocks.get(3, shown.clone());
+        assert!(Arc::ptr_eq(&first, &blocks.get(3, shown.clone())));
+        let other = blocks.get(3, vec![shown[0].clone(), peers(&["b2"])[0].clone()]);
+        assert_eq!(other.body(false), &br#","a","b2""#[..]);
+        assert!(Arc::ptr_eq(&first, &blocks.get(3, shown)));
+        assert_eq!(zstd::decode_all(&first.body(true)[..]).unwrap(), br#","a","b""#);
+    }
+
+    #[test]
+    fn few_forms_of_a_block_are_kept_and_those_in_use_longest() {
+        let (mut blocks, used) = (Blocks::default(), peers(&["used"]));
+        let first = blocks.get(0, used.clone());
+        for n in 0..100 {
+            blocks.get(0, peers(&[&n.to_string()]));
+            assert!(Arc::ptr_eq(&first, &blocks.get(0, used.clone())));
+        }
+        assert_eq!(blocks.kept[&0].len(), FORMS);
+    }
+}

@@ -1,0 +1,159 @@
+//! A message between being rendered and being framed.
+
+use super::Json;
+use super::blocks::Block;
+use super::message::Message;
+use crate::netmap::frame;
+use crate::state::Time;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+/// What ends a message that has blocks.
+const TAIL: &[u8] = b"]}";
+static TAIL_ZSTD: LazyLock<Bytes> = LazyLock::new(|| frame::compress(TAIL).into());
+
+/// How many messages are remembered, and how long they may be: one change is one
+/// message for all who see it, and few changes are under way at a time.
+const REMEMBERED: usize = 64;
+const REMEMBERED_BYTES: usize = 64 << 10;
+/// How old the time in a remembered message may be; clients use it for expiries.
+const REMEMBERED_FOR: Duration = Duration::from_secs(1);
+
+/// What a stream has to say, as far as it is its own, and what it shares.
+#[derive(Debug)]
+pub struct Draft {
+    /// All of it; or all up to the peers in `blocks`.
+    own: Vec<u8>,
+    blocks: Vec<Arc<Block>>,
+    /// Other streams may say the very same at the same time.
+    is_common: bool,
+}
+
+impl Draft {
+    /// A message about a change.
+    pub fn of_change(message: &Message) -> Self {
+        Self { own: message.encode(None), blocks: Vec::new(), is_common: true }
+    }
+
+    /// A complete map: `first` are the peers before those in `blocks`.
+    pub fn complete(message: &Message, first: &[Json], blocks: Vec<Arc<Block>>) -> Self {
+        let mut own = message.encode(Some(Time::now()));
+        if first.is_empty() {
+            return Self { own, blocks: Vec::new(), is_common: false };
+        }
+        assert_eq!(own.pop(), Some(b'}'), "a message is an object");
+        own.extend_from_slice(b",\"Peers\":[");
+        for (n, peer) in first.iter().enumerate() {
+            if n > 0 {
+                own.push(b',');
+            }
+            own.extend_from_slice(peer.get().as_bytes());
+        }
+        if blocks.is_empty() {
+            own.extend_from_slice(TAIL);
+        }
+        Self { own, blocks, is_common: false }
+    }
+}
+
+/// Frames drafts, and remembers what was common to many streams.
+#[derive(Debug, Default)]
+pub struct Press {
+    recent: Mutex<VecDeque<Recent>>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    own: Vec<u8>,
+    zstd: bool,
+    at: Instant,
+    frame: Bytes,
+}
+
+impl Press {
+    /// The framed message, in parts that follow each other.
+    pub fn frame(&self, draft: Draft, zstd: bool) -> Vec<Bytes> {
+        let Draft { own, blocks, is_common } = draft;
+        if is_common {
+            return vec![self.common(own, zstd)];
+        }
+        if blocks.is_empty() {
+            return vec![frame::frame(&own, zstd)];
+        }
+        let (own, tail) = match zstd {
+            true => (frame::compress(&own), TAIL_ZSTD.clone()),
+            false => (own, Bytes::from_static(TAIL)),
+        };
+        let bodies = blocks.iter().map(|block| block.body(zstd));
+        let rest: Vec<Bytes> = bodies.chain([tail]).collect();
+        let mut parts = vec![frame::begin(&own, rest.iter().map(Bytes::len).sum())];
+        parts.extend(rest);
+        parts
+    }
+
+    fn common(&self, own: Vec<u8>, zstd: bool) -> Bytes {
+        let now = Instant::now();
+        let is_it = |it: &&Recent| it.zstd == zstd && it.own == own && now - it.at < REMEMBERED_FOR;
+        if let Some(recent) = crate::netmap::lock(&self.recent).iter().find(is_it) {
+            return recent.frame.clone();
+        }
+        let frame = frame::frame(&with_time(&own), zstd);
+        if own.len() <= REMEMBERED_BYTES {
+            let mut recent = crate::netmap::lock(&self.recent);
+            recent.truncate(REMEMBERED - 1);
+            recent.push_front(Recent { own, zstd, at: now, frame: frame.clone() });
+        }
+        frame
+    }
+}
+
+/// Puts the time of now in front of a message.
+fn with_time(message: &[u8]) -> Vec<u8> {
+    let time = serde_json::to_vec(&Time::now().to_jiff()).expect("a time is a string");
+    [b"{\"ControlTime\":", &time[..], b",", &message[1..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn body(parts: Vec<Bytes>, zstd: bool) -> Value {
+        let all = parts.concat();
+        let (length, body) = all.split_at(4);
+        assert_eq!(u32::from_le_bytes(length.try_into().unwrap()) as usize, body.len());
+        let json = if zstd { zstd::decode_all(body).unwrap() } else { body.to_vec() };
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    fn peers(ids: std::ops::Range<u64>) -> Vec<Json> {
+        ids.map(|id| super::super::to_json(&json!({ "ID": id }))).collect()
+    }
+
+    #[test]
+    fn a_map_in_blocks_reads_as_one_message() {
+        for zstd in [false, true] {
+            let blocks = [4..9, 9..10].map(|ids| Arc::new(Block::new(peers(ids))));
+            for blocks in [blocks.to_vec(), Vec::new()] {
+                let last = if blocks.is_empty() { 4 } else { 10 };
+                let draft = Draft::complete(&Message::default(), &peers(0..4), blocks);
+                let map = body(Press::default().frame(draft, zstd), zstd);
+                assert_eq!(map["Peers"], (0..last).map(|id| json!({ "ID": id })).collect::<Value>());
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_streams_are_told_is_made_once() {
+        let press = Press::default();
+        let change = |id| Draft::of_change(&Message { removed: vec![id], ..Message::default() });
+        let first = press.frame(change(1), true);
+        let again = press.frame(change(1), true);
+        assert_eq!(first[0].as_ptr(), again[0].as_ptr());
+        assert_eq!(body(press.frame(change(2), true), true)["PeersRemoved"], json!([2]));
+        assert_eq!(body(press.frame(change(1), false), false)["PeersRemoved"], json!([1]));
+        assert!(body(first, true)["ControlTime"].is_string());
+    }
+}
