@@ -7,9 +7,9 @@ use super::disk_space::Space;
 use super::feed::Feed;
 use super::integrity::Integrity;
 use super::keys::{self, Keyring};
-use super::peer::Links;
+use super::peer::{Links, PeerTls};
 use super::propose::Requests;
-use super::secret::Secret;
+use super::secret::Secrets;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
 use super::{Options, PeerContact, ProblemKind};
@@ -68,7 +68,8 @@ pub struct Replica {
     pub leaving: CancellationToken,
     pub stopping: CancellationToken,
     pub handle: Handle,
-    pub secret: Secret,
+    pub secrets: Secrets,
+    pub tls: PeerTls,
     keyring: OnceLock<Keyring>,
     /// For [`Replica::derive`] before there is a data key: unknown to everybody.
     stopgap_key: [u8; 32],
@@ -120,7 +121,8 @@ pub struct Parts {
     pub snapshots: Snapshots,
     pub auditor: Auditor,
     pub links: Arc<Links>,
-    pub secret: Secret,
+    pub secrets: Secrets,
+    pub tls: PeerTls,
     pub handle: Handle,
     pub syncs: Arc<Syncs>,
     pub integrity: Integrity,
@@ -154,7 +156,8 @@ impl Replica {
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             handle: parts.handle,
-            secret: parts.secret,
+            secrets: parts.secrets,
+            tls: parts.tls,
             keyring: OnceLock::new(),
             stopgap_key: rand::random(),
             machinery: Mutex::new(None),
@@ -194,8 +197,8 @@ impl Replica {
             return Some(keyring);
         }
         let view = self.feed.view();
-        match Keyring::open(&self.secret, view.server_keys()?) {
-            Ok(keyring) => Some(self.keyring.get_or_init(|| keyring)),
+        match Keyring::open(&self.secrets, view.server_keys()?) {
+            Ok((keyring, _)) => Some(self.keyring.get_or_init(|| keyring)),
             Err(error) => {
                 tracing::error!("{error}");
                 None

@@ -10,6 +10,7 @@ use super::{Problem, ProblemKind};
 use crate::state::{COMMAND_FORMAT, ReplicaId};
 use futures::future::join_all;
 use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,10 +56,18 @@ impl Replica {
             quorum_age_ms: quorum_heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             caller_age_ms: caller_age.map(age_ms),
             membership: Some(metrics.membership_config.membership().into()),
+            secret: self.secrets.get(self.tls.presented()).fingerprint(),
+            secrets: self.secrets.all().map(|(_, secret)| secret.fingerprint()).collect(),
+            last_log: self.last_log(),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
             problems: self.problems().into_iter().map(Into::into).collect(),
             time_ms: self.time_ms(),
         }
+    }
+
+    /// The end of this replica's log.
+    fn last_log(&self) -> Option<wire::LogId> {
+        wire::to_wire(self.raft.data_metrics().borrow_watched().last_log.as_ref())
     }
 
     /// Every replica, asked just now. On the runtime of the connections.
@@ -161,6 +170,7 @@ impl Replica {
         } else if !is_member {
             warnings.push(format!("replica {} is no member of the cluster (any more)", self.id));
         }
+        warnings.extend(two_secrets(answers));
         warnings.extend(mixed_releases(members));
         for member in members {
             warnings.extend(member.problems.iter().map(|problem| format!("replica {}: {}", member.id, problem.text)));
@@ -176,6 +186,22 @@ impl Replica {
 fn refusal(leader: &wire::StatusResponse) -> Option<String> {
     let refuses = |kind: &str| matches!(ProblemKind::named(kind), ProblemKind::NoMajority | ProblemKind::DiskLow);
     leader.problems.iter().find(|problem| refuses(&problem.kind)).map(|problem| problem.text.clone())
+}
+
+/// Replicas that accept two secrets, and what to do about it.
+fn two_secrets(answers: &BTreeMap<ReplicaId, Answer>) -> Option<String> {
+    let two: Vec<&wire::StatusResponse> = answers.values().flatten().filter(|a| a.secrets.len() > 1).collect();
+    let ids: Vec<String> = two.iter().map(|answer| answer.id.to_string()).collect();
+    let (subject, they) = match ids.as_slice() {
+        [] => return None,
+        [one] => (format!("replica {one} accepts"), "it uses"),
+        _ => (format!("replicas {} accept", ids.join(", ")), "they use"),
+    };
+    let what = match two.iter().all(|answer| Some(&answer.secret) == answer.secrets.first()) {
+        true => format!("{they} the new one: remove cluster.previous_secret_path there, and restart"),
+        false => "the old one is in use: when all replicas accept both, run \"cluster rotate-secret\"".into(),
+    };
+    Some(format!("{subject} two secrets; {what}"))
 }
 
 /// Who runs which release, if they differ.
@@ -226,6 +252,7 @@ fn describe(
         lag,
         clients: answer.map(|answer| answer.clients),
         version: answer.map(|answer| answer.version.clone()).unwrap_or_default(),
+        secret: answer.map(|answer| answer.secret.clone()).unwrap_or_default(),
         healthy: follows && lag.is_some_and(|lag| lag <= HEALTHY_LAG),
         problems: answer.iter().flat_map(|answer| &answer.problems).map(super::machine_watch::problem).collect(),
     }

@@ -12,6 +12,7 @@ mod flusher;
 mod log;
 mod machine;
 mod mark;
+mod offline;
 mod seal;
 mod snapshot;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use audit::{Audit, Auditor};
 #[cfg(test)]
 pub use disk::{Family, Pair};
 pub use machine::Machine;
+pub use offline::{Held, Offline, Seed};
 pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::disk_latency::Syncs;
