@@ -42,7 +42,7 @@ pub(super) fn cluster(
         snapshot_every: entries(reader, "cluster.snapshot_every", 50_000),
         keep_log: entries(reader, "cluster.keep_log", 10_000),
         scrub_interval: reader.duration("cluster.scrub_interval").unwrap_or(Duration::from_secs(600)),
-        disk_reserve: bytes(reader, "cluster.disk_reserve", 256 << 20),
+        disk_reserve: bytes(reader, "cluster.disk_reserve", 64 << 20),
         slow_sync: reader.duration("cluster.slow_sync").unwrap_or(Duration::from_millis(500)),
     }
 }
