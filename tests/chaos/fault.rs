@@ -87,7 +87,19 @@ impl Fault {
     /// Whether streams of all replicas may end.
     pub fn is_of_all(self) -> bool {
         use Fault::*;
-        matches!(self, RollingRestart | KillAll | StopAll | LoseQuorum | SlowLinks | LossyLinks | MembersLossy | Bridge)
+        // Whoever does not reach the leader can promise nothing.
+        matches!(
+            self,
+            RollingRestart
+                | KillAll
+                | StopAll
+                | LoseQuorum
+                | ClosePort
+                | SlowLinks
+                | LossyLinks
+                | MembersLossy
+                | Bridge
+        )
     }
 
     /// Whether no stream of any replica may end.

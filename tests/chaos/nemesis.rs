@@ -193,6 +193,7 @@ impl Nemesis<'_> {
     async fn disturb_links(&mut self, cluster: &Cluster, fault: Fault, roles: Roles) -> bool {
         let all = 1..=self.size;
         let network = cluster.network();
+        let mut dropped = 0;
         match fault {
             Fault::Bridge => {
                 // One is in the middle, and hears everyone; the others are two halves.
@@ -208,6 +209,7 @@ impl Nemesis<'_> {
                 for _ in 0..FLAPS {
                     network.isolate(roles.victim);
                     tokio::time::sleep(Duration::from_millis(self.dice.between(100, 700))).await;
+                    dropped += network.dropped(roles.victim);
                     network.heal();
                     tokio::time::sleep(Duration::from_millis(self.dice.between(50, 400))).await;
                 }
@@ -222,7 +224,8 @@ impl Nemesis<'_> {
             }
         }
         // Packets that a rule has met are counted; a queue is there or adding it has failed.
-        let held = fault == Fault::SlowLinks || (1..=self.size).any(|id| network.dropped(id) > 0);
+        dropped += (1..=self.size).map(|id| network.dropped(id)).sum::<u64>();
+        let held = fault == Fault::SlowLinks || dropped > 0;
         network.heal();
         held
     }
