@@ -146,6 +146,7 @@ impl Edges<'_> {
             .merge(control::router(control::Options {
                 cluster: cluster.clone(),
                 hub: hub.clone(),
+                policies: policies.clone(),
                 server_url,
                 stop: stop.clone(),
             }))

@@ -265,8 +265,12 @@ pub struct PolicyText {
     /// HuJSON.
     pub text: String,
     pub updated: Time,
-    /// Who set it: an API key's prefix, `socket`, or `file on replica N`.
+    /// Who set it: an API key by its prefix, an operating system's user on a replica, or
+    /// a replica's file.
     pub author: String,
+    /// The earlier version that it restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
 }
 
 /// What configuration decides about outcomes. From the first replica's file at

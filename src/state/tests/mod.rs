@@ -6,10 +6,12 @@
 mod dedupe;
 mod login;
 mod nodes;
+mod policy;
 mod properties;
 mod register;
 mod routes;
 mod sessions;
+mod ssh;
 mod users;
 
 use super::*;
