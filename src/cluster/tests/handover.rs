@@ -186,7 +186,6 @@ async fn what_a_member_does_not_know_is_refused_by_name_until_it_is_upgraded() {
     let other = old % 3 + 1;
     let standing = || Command::SetStanding { replica: ReplicaId(9), incarnation: 1, standing: Standing::Away };
     let refusal = async |id: u64| field.at(id).write(standing()).await.unwrap_err().to_string();
-    assert!(refusal(leader).await.contains("a release that it has not told yet, which does not know SetStanding"));
     field.announce().await;
     field.at(old).write(record(old, field.at(old).incarnation(), "0.0.9", 1)).await.unwrap();
     let words = format!("replica {old} runs 0.0.9, which does not know SetStanding: upgrade it first");

@@ -7,7 +7,7 @@ use crate::cluster::wire::*;
 use crate::state::{
     Allocation, ApiKeyId, AuthKeyId, Command, Endpoint, Expiry, NodeId, NodeUpdate, Owner, PendingLogin, Proposal,
     RegisterMethod, Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId,
-    Settings, Standing, Tag, Time, UserId, Verdict,
+    Settings, SshCheck, SshVerdict, Standing, Tag, Time, UserId, Verdict,
 };
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
@@ -99,6 +99,7 @@ fn first() -> Command {
 #[allow(clippy::too_many_lines)]
 fn after(command: &Command) -> Option<Command> {
     let auth_id = || "hskey-authreq-0123456789abcdef01234567".parse().unwrap();
+    let check_id = || "hskey-authreq-76543210fedcba9876543210".parse().unwrap();
     let (machine_key, node_key) = (MachineKey([20; 32]), NodeKey([21; 32]));
     Some(match command {
         Command::Bootstrap { .. } => Command::WrapDataKey { wrapped_data_key: "wrapped again".into() },
@@ -212,7 +213,27 @@ fn after(command: &Command) -> Option<Command> {
         Command::DeletePreAuthKey { .. } => Command::DeleteApiKey { id: ApiKeyId(9) },
         Command::DeleteApiKey { .. } => Command::DeleteUser { id: UserId(9) },
         Command::DeleteUser { .. } => Command::ReplicaRemoved(ReplicaId(7)),
-        Command::ReplicaRemoved(_) => Command::Tick,
+        Command::ReplicaRemoved(_) => Command::PutPolicy {
+            text: "{\"acls\":[]}".into(),
+            author: "socket".into(),
+            expected_version: Some(1),
+            restores: None,
+        },
+        Command::PutPolicy { .. } => Command::StartSshCheck(SshCheck {
+            id: check_id(),
+            source: NodeId(1),
+            destination: NodeId(1),
+            local_user: "root".into(),
+            period: Duration::from_secs(3600),
+            policy_version: 2,
+            created: BEGIN,
+            deadline: BEGIN + Duration::from_secs(900),
+            verdict: SshVerdict::Waiting,
+        }),
+        Command::StartSshCheck(_) => {
+            Command::DecideSshCheck { auth_id: check_id(), approve: true, by: "socket".into() }
+        }
+        Command::DecideSshCheck { .. } => Command::Tick,
         Command::Tick => return None,
     })
 }
