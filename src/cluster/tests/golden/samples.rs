@@ -90,6 +90,7 @@ fn first() -> Command {
             legacy_public: MachineKey([2; 32]),
             sealed: "sealed".into(),
             wrapped_data_key: "wrapped".into(),
+            previous_cluster_ids: Default::default(),
         },
     }
 }
