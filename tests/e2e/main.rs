@@ -8,6 +8,7 @@ mod bad_input;
 mod command_line;
 mod membership;
 mod online;
+mod operations;
 mod quorum;
 mod registrations;
 mod relays;
