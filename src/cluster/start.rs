@@ -104,6 +104,7 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
     spawn(replica, replica.clone().follow_secret());
+    spawn(replica, replica.clone().run_autopilot());
     spawn(replica, replica.clone().watch_removal());
     spawn(replica, replica.clone().compare_continuously());
     spawn(replica, replica.clone().scrub_continuously());

@@ -238,6 +238,8 @@ pub struct ClusterConfig {
     pub disk_reserve: u64,
     /// A sync of the disk that takes longer is slow; zero: none is.
     pub slow_sync: Duration,
+    /// Whether the leader removes replicas that are dead.
+    pub autopilot: crate::cluster::Autopilot,
     /// A follower that hears nothing for a random time in this range asks for votes.
     pub election_timeout: std::ops::Range<Duration>,
 }

@@ -194,6 +194,7 @@ fn cluster_options(config: &Config) -> cluster::Options {
         scrub_interval: section.scrub_interval,
         disk_reserve: section.disk_reserve,
         slow_sync: section.slow_sync,
+        autopilot: section.autopilot,
         election_timeout: section.election_timeout.clone(),
     }
 }
