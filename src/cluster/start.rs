@@ -58,7 +58,7 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let (data_dir, id) = (options.data_dir.clone(), options.id);
     let syncs = Arc::new(Syncs::new(options.slow_sync));
     let watch = syncs.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, id, watch)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open_watched(&data_dir, id, watch)).await;
     let (store, machine, feed) =
         opened.map_err(|e| StartError::System { what: "its store".into(), source: std::io::Error::other(e) })??;
     match (feed.view().server_keys(), &options.noise_key_path) {

@@ -85,7 +85,16 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
     /// An installation of a snapshot that was cut short is finished first.
-    pub fn open(data_dir: &Path, id: ReplicaId, syncs: Arc<Syncs>) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+    pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        Self::open_watched(data_dir, id, Arc::new(Syncs::new(Duration::ZERO)))
+    }
+
+    /// As [`Store::open`]; how long the disk needs for syncs is noted.
+    pub fn open_watched(
+        data_dir: &Path,
+        id: ReplicaId,
+        syncs: Arc<Syncs>,
+    ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         // The keys in it are sealed, but who is in the tailnet is nobody else's business.
         let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;

@@ -2,7 +2,6 @@
 
 use super::machine::{Applied, Machine};
 use super::{Store, StoreError};
-use crate::cluster::disk_latency::Syncs;
 use crate::cluster::feed::Feed;
 use crate::cluster::types::{LogId, Membership, StoredMembership};
 use crate::cluster::wire;
@@ -13,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// An open store that belongs to nobody else. [`Offline::close`] closes it.
 pub struct Offline {
@@ -55,7 +53,7 @@ pub struct Seed {
 impl Offline {
     /// Opens or creates the store in `data_dir` for replica `id`.
     pub fn open(data_dir: &Path, id: ReplicaId) -> Result<Self, StoreError> {
-        let (store, machine, feed) = Store::open(data_dir, id, Arc::new(Syncs::new(Duration::ZERO)))?;
+        let (store, machine, feed) = Store::open(data_dir, id)?;
         Ok(Self { data_dir: data_dir.to_owned(), id, store, machine, feed })
     }
 

@@ -10,11 +10,6 @@ use openraft::{EntryPayload, RaftSnapshotBuilder, StorageError};
 use prost::Message;
 use tempfile::TempDir;
 
-/// Opens a store in whose disk's speed nobody is interested.
-fn opened(dir: &Path, id: ReplicaId) -> Result<(Store, Machine, Arc<Feed>), StoreError> {
-    Store::open(dir, id, Arc::new(Syncs::new(Duration::ZERO)))
-}
-
 struct Builder;
 
 /// Dropped last: first the store is closed, then its directory is deleted.
@@ -26,7 +21,7 @@ struct Guard {
 impl StoreBuilder<TypeConfig, Log, Machine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, Log, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (store, machine, _feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+        let (store, machine, _feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
         let log = store.log();
         Ok((Guard { _store: store, _dir: dir }, log, machine))
     }
@@ -60,10 +55,10 @@ fn a_simulated_disk_is_as_good_as_a_real_one() {
 #[test]
 fn a_directory_of_another_replica_or_of_a_newer_release_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     drop(machine);
     store.close();
-    let error = opened(dir.path(), ReplicaId(2)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(2)).err().unwrap().to_string();
     assert!(error.contains("replica 1's") && error.contains("cluster.id is 2"), "{error}");
 
     let disk = Disk::open(&dir.path().join("store")).unwrap();
@@ -71,7 +66,7 @@ fn a_directory_of_another_replica_or_of_a_newer_release_is_refused_by_name() {
     batch.put(disk::Family::LogMeta, b"format", &99u64.to_be_bytes());
     batch.write();
     drop(disk);
-    let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
     assert!(error.contains("format 99") && error.contains("newer release"), "{error}");
 }
 
@@ -118,7 +113,7 @@ fn snapshot_of(machine: &mut Machine) -> SnapshotFile {
 #[test]
 fn an_installation_that_was_cut_short_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 5);
     let hash = feed.view().hash();
     let file = snapshot_of(&mut machine);
@@ -130,7 +125,7 @@ fn an_installation_that_was_cut_short_is_finished_at_the_next_start() {
     batch.write();
     drop(machine);
     store.close();
-    let (store, machine, feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, machine, feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     assert_eq!(feed.view().hash(), hash);
     assert_eq!(feed.view().users().count(), 5);
     assert_eq!(*feed.applied().borrow(), 6);
@@ -142,12 +137,12 @@ fn an_installation_that_was_cut_short_is_finished_at_the_next_start() {
 #[test]
 fn a_snapshot_holds_the_whole_state_and_a_damaged_one_is_refused_before_anything_changes() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (store, mut machine, feed) = opened(from.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, feed) = Store::open(from.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 50);
     let file = snapshot_of(&mut machine);
     let bytes = file.read_at(0, usize::try_from(file.size()).unwrap()).unwrap();
 
-    let (other, other_machine, _) = opened(to.path(), ReplicaId(2)).unwrap();
+    let (other, other_machine, _) = Store::open(to.path(), ReplicaId(2)).unwrap();
     let receive = |bytes: &[u8]| {
         let mut incoming = other.snapshots().receive(bytes.len() as u64)?;
         bytes.chunks(1000).try_for_each(|chunk| incoming.write(chunk))?;
@@ -175,7 +170,7 @@ fn a_snapshot_holds_the_whole_state_and_a_damaged_one_is_refused_before_anything
 #[test]
 fn a_command_of_a_newer_release_stops_the_replica_and_is_not_skipped() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 1);
     let mut newer = entry(3, crate::cluster::tests::user("bob"));
     let json = br#"{"format":99,"request":{"incarnation":1,"sequence":3,"acknowledged":2},"deadline":9,"time":9,"command":{"Teleport":{}}}"#;
@@ -192,7 +187,7 @@ fn a_command_of_a_newer_release_stops_the_replica_and_is_not_skipped() {
 #[test]
 fn a_record_on_disk_that_is_not_the_one_in_memory_is_found_by_its_kind() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, _feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, _feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 3);
     let auditor = machine.auditor();
     assert!(auditor.audit(|_| true).unwrap() == Audit::default());
@@ -234,11 +229,11 @@ pub fn mischief(feed: &Feed, state: &mut State, entry: Entry) -> Entry {
 #[test]
 fn one_changed_byte_in_a_stored_record_is_found_at_the_next_start_by_its_kind() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 3);
     drop(machine);
     store.close();
-    let (store, machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     let users = |(key, _): &disk::Pair| crate::state::Row::kind(key) == "users";
     let (key, value) =
         store.disk.scan(disk::Family::State, &[], None).map(std::io::Result::unwrap).find(users).unwrap();
@@ -251,7 +246,7 @@ fn one_changed_byte_in_a_stored_record_is_found_at_the_next_start_by_its_kind() 
     drop(machine);
     store.close();
     for _ in 0..2 {
-        let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+        let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
         assert!(error.contains("records of kind users") && error.contains("cluster remove"), "{error}");
     }
 }
@@ -259,7 +254,7 @@ fn one_changed_byte_in_a_stored_record_is_found_at_the_next_start_by_its_kind() 
 #[test]
 fn records_in_the_form_of_another_release_are_read_and_written_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 3);
     let (hash, tally) = (feed.view().hash(), feed.view().tally().clone());
     // The older form has blanks, say; its release kept no tally.
@@ -277,7 +272,7 @@ fn records_in_the_form_of_another_release_are_read_and_written_anew() {
     drop(machine);
     store.close();
     for _ in 0..2 {
-        let (store, machine, feed) = opened(dir.path(), ReplicaId(1)).unwrap();
+        let (store, machine, feed) = Store::open(dir.path(), ReplicaId(1)).unwrap();
         assert_eq!((feed.view().hash(), feed.view().tally()), (hash, &tally));
         assert_eq!(machine.auditor().audit(|_| true).unwrap(), Audit::default());
         drop(machine);
@@ -287,7 +282,7 @@ fn records_in_the_form_of_another_release_are_read_and_written_anew() {
 
 /// A store whose log has entries 1 to `last`, each synced.
 fn with_log(dir: &Path, last: u64) -> (Store, Machine) {
-    let (store, machine, _) = opened(dir, ReplicaId(1)).unwrap();
+    let (store, machine, _) = Store::open(dir, ReplicaId(1)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut log = store.log();
@@ -319,7 +314,7 @@ fn a_damaged_log_entry_is_found_at_the_start_and_when_it_is_read() {
     assert!(read.unwrap_err().to_string().contains("log entry 3 is damaged"));
     drop(machine);
     store.close();
-    let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
     assert!(error.contains("log entry 3 is damaged") && error.contains("cluster remove"), "{error}");
 }
 
@@ -333,7 +328,7 @@ fn a_missing_log_entry_and_a_damaged_vote_end_the_start() {
     batch.write();
     drop(machine);
     store.close();
-    let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
     assert!(error.contains("log entry 3 is missing"), "{error}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -348,7 +343,7 @@ fn a_missing_log_entry_and_a_damaged_vote_end_the_start() {
     batch.write();
     drop(machine);
     store.close();
-    let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
     assert!(error.contains("the vote is damaged"), "{error}");
 }
 
@@ -385,7 +380,7 @@ fn a_write_ahead_log_that_was_cut_before_what_was_synced_is_refused_and_else_a_p
         if !marked {
             std::fs::remove_file(copy.path().join("store/synced")).unwrap();
         }
-        match opened(copy.path(), ReplicaId(1)) {
+        match Store::open(copy.path(), ReplicaId(1)) {
             Err(error) => {
                 assert!(matches!(error, StoreError::Lost { .. }) && marked, "{error}");
                 assert!(error.to_string().contains("its write-ahead log was cut"), "{error}");
@@ -417,7 +412,7 @@ fn what_was_being_written_when_the_process_died_may_be_torn() {
     // The head of a record that promises more than there is.
     let mut file = std::fs::OpenOptions::new().append(true).open(&wal).unwrap();
     file.write_all(&[0x11, 0x22, 0x33, 0x44, 0xff, 0x00, 0x01, 0x7b]).unwrap();
-    let (copied, copied_machine, _) = opened(copy.path(), ReplicaId(1)).unwrap();
+    let (copied, copied_machine, _) = Store::open(copy.path(), ReplicaId(1)).unwrap();
     assert_eq!(copied.disk.scan(disk::Family::Log, &[], None).count(), 10, "all that was acknowledged");
     drop((copied_machine, machine));
     copied.close();
@@ -434,7 +429,7 @@ fn a_changed_byte_in_the_middle_of_the_write_ahead_log_ends_the_start() {
         let at = bytes.len() / part;
         bytes[at] ^= 1;
         std::fs::write(&wal, bytes).unwrap();
-        let error = opened(copy.path(), ReplicaId(1)).err().unwrap().to_string();
+        let error = Store::open(copy.path(), ReplicaId(1)).err().unwrap().to_string();
         assert!(error.contains("cannot open the store") && error.contains("cluster remove"), "{error}");
     }
     drop(machine);
@@ -444,12 +439,12 @@ fn a_changed_byte_in_the_middle_of_the_write_ahead_log_ends_the_start() {
 #[test]
 fn a_changed_byte_in_a_table_on_disk_is_found_while_the_replica_runs_and_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 2000);
     drop(machine);
     store.close();
     // The start writes what is in the write-ahead log to tables.
-    let (store, machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     assert_eq!(machine.auditor().audit(|_| true).unwrap(), Audit::default());
     let tables = std::fs::read_dir(dir.path().join("store")).unwrap().map(|file| file.unwrap().path());
     let largest = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
@@ -468,14 +463,14 @@ fn a_changed_byte_in_a_table_on_disk_is_found_while_the_replica_runs_and_at_the_
     assert!(error.contains("Corruption"), "{error}");
     drop(machine);
     store.close();
-    let error = opened(dir.path(), ReplicaId(1)).err().unwrap().to_string();
+    let error = Store::open(dir.path(), ReplicaId(1)).err().unwrap().to_string();
     assert!(error.contains("Corruption") && error.contains("cluster remove"), "{error}");
 }
 
 #[test]
 fn a_snapshot_that_was_damaged_on_disk_is_not_taken_for_one() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, mut machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     filled(&mut machine, 50);
     let file = snapshot_of(&mut machine);
     assert!(file.check().is_ok());
@@ -486,7 +481,7 @@ fn a_snapshot_that_was_damaged_on_disk_is_not_taken_for_one() {
     assert!(store.snapshots().current().unwrap().check().is_err());
     drop(machine);
     store.close();
-    let (store, machine, _) = opened(dir.path(), ReplicaId(1)).unwrap();
+    let (store, machine, _) = Store::open(dir.path(), ReplicaId(1)).unwrap();
     assert!(store.snapshots().current().is_none(), "another one is made when it is needed");
     drop(machine);
     store.close();
