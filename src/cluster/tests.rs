@@ -1,5 +1,6 @@
 //! Several replicas in one process, over real sockets, TLS and disks.
 
+mod golden;
 mod handover;
 
 use super::*;
