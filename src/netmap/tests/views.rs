@@ -199,7 +199,8 @@ async fn a_policy_that_changes_for_some_is_news_for_nobody_else() {
     assert_eq!(message["PacketFilters"]["base"].as_array().map(Vec::len), Some(2), "{message}");
     of_a.nothing_before(&tailnet).await;
     // The DERP map that proved it.
-    (of_b.next().await, of_c.next().await);
+    of_b.next().await;
+    of_c.next().await;
 
     tailnet.write(rules("")).await;
     assert_eq!(of_c.next().await["PeersRemoved"], json!([b.0]));
