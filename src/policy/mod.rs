@@ -13,6 +13,7 @@ mod compile;
 #[cfg(test)]
 mod corpus;
 mod examine;
+pub mod explain;
 mod filter;
 mod hujson;
 mod in_force;

@@ -92,6 +92,16 @@ impl PolicyView {
         filter::packet_filter(&self.entries, &self.tailnet.devices[place], place)
     }
 
+    /// As [`PolicyView::packet_filter`], by id.
+    pub(super) fn filter_of(&self, node: NodeId) -> Arc<str> {
+        self.places.get(&node).map_or_else(|| "[]".into(), |place| self.filter_at(*place).into())
+    }
+
+    /// As [`PolicyView::ssh_policy`], by id.
+    pub(super) fn ssh_of(&self, node: NodeId) -> Arc<str> {
+        self.places.get(&node).map_or_else(|| r#"{"rules":[]}"#.into(), |place| self.ssh_at(*place).into())
+    }
+
     /// `SSHPolicy` for this node, as JSON (protocol section 6.8).
     pub fn ssh_policy(&self, node: &Node) -> Arc<str> {
         static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| r#"{"rules":[]}"#.into());
