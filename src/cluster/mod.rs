@@ -3,6 +3,7 @@
 //! Edges know [`Cluster`] alone. openraft's types stay inside this module, off
 //! disk and off the wire.
 
+mod blocking;
 mod bootstrap;
 mod contact;
 mod errors;
@@ -78,6 +79,12 @@ impl Cluster {
     /// set up with `settings`. A write is applied at once, where it is made.
     pub fn in_memory(settings: Settings) -> Self {
         Self { inner: Inner::Memory(Arc::new(Memory::new(settings))) }
+    }
+
+    /// A handle on a replica that a simulation runs.
+    #[cfg(test)]
+    fn of(replica: Arc<Replica>) -> Self {
+        Self { inner: Inner::Replica(Arc::new(Running(replica))) }
     }
 
     /// This replica's number.

@@ -1,7 +1,7 @@
 //! Starts the parts in order, and stops them in reverse.
 
 mod approver;
-mod duties;
+pub(crate) mod duties;
 mod identity;
 mod listen;
 mod log;
