@@ -4,13 +4,14 @@
 # make test   passes the tests
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
+# make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
 
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
 
 POLICY_CORPUS ?=
 
-.PHONY: up down clean build test chaos corpus
+.PHONY: up down clean build test chaos sim corpus
 
 up:
 	@cluster/up
@@ -32,6 +33,11 @@ test:
 chaos:
 	@tools/check build
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/cargo test --release --locked --test chaos
+
+sim:
+	@tools/check test
+	@SIM_SEEDS=$(or $(SEEDS),100) SIM_SEED=$(SEED) tools/cargo test --release --locked --lib \
+	  simulated_clusters_keep -- --nocapture
 
 corpus:
 	@tools/check test

@@ -96,8 +96,15 @@ struct Inner {
     usual: Duration,
     stall: Duration,
     syncs: u32,
-    /// Log entries that were written since somebody asked.
-    entries: Vec<(u64, Arc<[u8]>)>,
+    /// What happened to the log since somebody asked.
+    news: Vec<News>,
+}
+
+/// What happened to the log.
+pub enum News {
+    Entry(u64, Arc<[u8]>),
+    /// A snapshot took the place of what was there: the record of what is applied now.
+    Installed(Arc<[u8]>),
 }
 
 /// A sync that is under way: what it covers.
@@ -164,9 +171,9 @@ impl SimDisk {
         (inner.usual, inner.stall) = (usual, stall);
     }
 
-    /// The log entries that were written since the last call.
-    pub fn take_entries(&self) -> Vec<(u64, Arc<[u8]>)> {
-        std::mem::take(&mut self.lock().entries)
+    /// What happened to the log since the last call.
+    pub fn take_news(&self) -> Vec<News> {
+        std::mem::take(&mut self.lock().news)
     }
 
     /// How many batches a power failure may take.
@@ -197,8 +204,13 @@ impl Inner {
             if let Op::Put(Family::Log, key, value) = op
                 && let Ok(index) = <[u8; 8]>::try_from(&**key)
             {
-                self.entries.push((u64::from_be_bytes(index), value.clone()));
+                self.news.push(News::Entry(u64::from_be_bytes(index), value.clone()));
             }
+        }
+        let ends_installation = |op: &Op| matches!(op, Op::Delete(Family::StateMeta, key) if **key == *b"installing");
+        if batch.iter().any(ends_installation) {
+            let applied = self.written.0[Family::StateMeta as usize].get(b"applied".as_slice());
+            self.news.extend(applied.cloned().map(News::Installed));
         }
         self.log.push_back(batch);
     }

@@ -28,6 +28,7 @@ pub struct Count {
     pub never: usize,
     pub unknown: usize,
     pub reads: usize,
+    pub streams: usize,
 }
 
 /// Checks a whole history.
@@ -43,7 +44,8 @@ pub fn check(history: &[Operation], reference: &mut Reference) -> Result<Count, 
     let mut known: Vec<(u64, u64)> = Vec::new();
     let mut ended: Vec<&Operation> = history.iter().filter(|op| op.ended.is_some()).collect();
     ended.sort_by_key(|op| op.ended);
-    let mut count = Count::default();
+    let unknown = history.len() - ended.len();
+    let mut count = Count { unknown, ..Count::default() };
     for op in ended {
         let floor = known.iter().rev().filter(|(at, _)| *at < op.begun).map(|(_, index)| *index).max().unwrap_or(0);
         let at = op.ended.unwrap_or(u64::MAX);
@@ -83,7 +85,8 @@ pub fn check(history: &[Operation], reference: &mut Reference) -> Result<Count, 
                 known.push((at, *index));
             }
             (Ask::Write { .. }, Answer::Never) => count.never += 1,
-            (_, Answer::Unknown | Answer::Never | Answer::Streamed(_)) => count.unknown += 1,
+            (_, Answer::Streamed(begun)) => count.streams += usize::from(*begun),
+            (_, Answer::Unknown | Answer::Never) => count.unknown += 1,
             (Ask::Read | Ask::Stream { .. }, _) => {}
         }
     }

@@ -14,7 +14,6 @@ use crate::netmap::{Environment, Hub};
 use crate::server::duties;
 use crate::state::{COMMAND_FORMAT, Command, ReplicaId, Time};
 use crate::tailcfg::DerpMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -32,7 +31,6 @@ pub const OFFLINE_GRACE: Duration = Duration::from_secs(5);
 pub struct Machine {
     pub id: MachineId,
     pub disk: SimDisk,
-    pub dir: PathBuf,
     pub peer: PeerInfo,
     /// Nanoseconds by which its clock is wrong.
     pub skew: i64,
@@ -170,7 +168,6 @@ async fn boot(
     let id = options.id;
     let (store, machine, feed) = Store::on(Disk::simulated(disk), &options.data_dir, id)?;
     let links = Arc::new(Links::simulated(id, Dialer { net: net.clone(), from: id.0 }, feed.clone()));
-    let settings = options.settings.clone();
     let replica = start::build(options, secret, links, (&store, machine, feed.clone())).await?;
     let service = service(Server::new(&replica), Checker { own: id, feed });
     let port = Port { service, net, runtime: tokio::runtime::Handle::current() };
@@ -200,7 +197,6 @@ async fn boot(
     tokio::spawn(duties::run(cluster.clone(), OFFLINE_GRACE, stop.clone()));
     let edges = Edges { cluster, hub, _environment: Arc::new((derp_map, dns)), stop };
     up.lock().unwrap_or_else(PoisonError::into_inner).edges = Some(edges);
-    drop(settings);
     Ok(())
 }
 

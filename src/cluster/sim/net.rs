@@ -90,8 +90,8 @@ struct State {
 enum Due {
     Lane(CallId, Lane),
     Break(CallId),
-    /// If the machine is still frozen since then.
-    BreakAllOf(MachineId, u64),
+    /// If the machine is still frozen.
+    BreakAllOf(MachineId),
 }
 
 struct Call {
@@ -204,8 +204,8 @@ impl Net {
         match presence {
             Presence::Running => {}
             Presence::Frozen => {
-                let (now, at) = (state.now, state.now + KEEP_ALIVE);
-                state.at(at, Due::BreakAllOf(machine, now));
+                let at = state.now + KEEP_ALIVE;
+                state.at(at, Due::BreakAllOf(machine));
             }
             Presence::NoProcess | Presence::Off => {
                 for id in ids {
@@ -230,7 +230,7 @@ impl Net {
         let task = match due {
             Due::Lane(call, lane) => state.arrive(call, lane, &mut gone),
             Due::Break(call) => state.break_off(call, &mut gone),
-            Due::BreakAllOf(machine, _) => {
+            Due::BreakAllOf(machine) => {
                 if state.presence.get(&machine) == Some(&Presence::Frozen) {
                     for id in state.calls_of(machine) {
                         state.break_off(id, &mut gone);

@@ -1,6 +1,7 @@
 //! What the cluster has committed, and what must be true of every replica at every
 //! step. The log that replicas apply is applied here, too, to a state of its own.
 
+use super::disk::News;
 use super::machine::Machine;
 use super::net::MachineId;
 use crate::cluster::wire;
@@ -65,7 +66,13 @@ impl Reference {
     /// Looks at a machine after it ran.
     pub fn look(&mut self, machine: &mut Machine) -> Result<(), Violation> {
         let mirror = self.mirrors.entry(machine.id).or_default();
-        mirror.extend(machine.disk.take_entries());
+        for news in machine.disk.take_news() {
+            match news {
+                News::Entry(index, bytes) => drop(mirror.insert(index, bytes)),
+                // What was not applied by then never will be.
+                News::Installed(applied) => *mirror = mirror.split_off(&(installed(&applied)? + 1)),
+            }
+        }
         let Some(replica) = machine.up().replica else { return Ok(()) };
         let applied = *replica.feed.applied().borrow();
         let before = machine.process.as_mut().and_then(|process| process.applied.replace(applied));
@@ -165,4 +172,9 @@ impl Reference {
         }
         Ok(())
     }
+}
+
+fn installed(applied: &[u8]) -> Result<u64, Violation> {
+    let applied = wire::Applied::decode(applied).map_err(|e| format!("a record of what is applied: {e}"))?;
+    Ok(applied.last.map_or(0, |last| last.index))
 }

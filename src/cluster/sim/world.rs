@@ -16,9 +16,9 @@ use crate::state::ReplicaId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// How long there are faults, in nanoseconds of the simulation.
 const TROUBLE: u64 = 30_000 * MS;
@@ -34,10 +34,12 @@ const JOINERS: u64 = 2;
 const TURNS: usize = 200_000;
 
 /// What a run is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
     pub fault: disk::Fault,
+    /// An empty directory, for files of snapshots.
+    pub dir: PathBuf,
     /// Shows every event.
     pub print: bool,
 }
@@ -60,14 +62,13 @@ pub struct Failure {
 
 /// Everything there is.
 struct World {
-    plan: Plan,
+    dir: PathBuf,
     now: u64,
     rng: StdRng,
     trace: Trace,
     net: Net,
     nemesis: Nemesis,
     secret: Secret,
-    dir: TempDir,
     machines: BTreeMap<MachineId, Machine>,
     voters: Vec<MachineId>,
     removed: BTreeSet<MachineId>,
@@ -99,10 +100,10 @@ pub fn run(plan: Plan) -> Result<Report, Failure> {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let secret = Secret::random_for_tests();
-        let dir = tempfile::tempdir().expect("a directory for snapshots");
-        let certificates: Vec<_> = (1..=5 + JOINERS).map(|id| certificate(&secret, ReplicaId(id))).collect();
+        // Before anything else: what is random on this thread follows from the seed.
         super::host::simulate(plan.seed);
+        let secret = Secret::random_for_tests();
+        let certificates: Vec<_> = (1..=5 + JOINERS).map(|id| certificate(&secret, ReplicaId(id))).collect();
         let mut rng = StdRng::seed_from_u64(plan.seed);
         let trace = Trace::new(plan.print);
         let first = if rng.random_bool(0.3) { 5 } else { 3 };
@@ -112,7 +113,6 @@ impl World {
             let machine = Machine {
                 id,
                 disk: SimDisk::new(plan.fault),
-                dir: dir.path().join(id.to_string()),
                 peer: PeerInfo { certificate: Arc::new(certificate) },
                 skew: rng.random_range(-200..200) * MS.cast_signed(),
                 drift: rng.random_range(-5000..5000),
@@ -124,14 +124,13 @@ impl World {
             machines.insert(id, machine);
         }
         Self {
-            plan,
+            dir: plan.dir,
             now: 0,
             net: Net::new(rng.random(), trace.clone()),
             nemesis: Nemesis::new(StdRng::seed_from_u64(rng.random())),
             rng,
             trace,
             secret,
-            dir,
             machines,
             voters,
             removed: BTreeSet::new(),
@@ -279,7 +278,7 @@ impl World {
     fn options(&self, id: MachineId) -> Options {
         Options {
             id: ReplicaId(id),
-            data_dir: self.dir.path().join(id.to_string()),
+            data_dir: self.dir.join(id.to_string()),
             // It is not listened on.
             listen_addr: Some(([127, 0, 0, 1], 1).into()),
             advertise_addr: address(id),
