@@ -9,7 +9,8 @@
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
 
-POLICY_CORPUS ?=
+# What is beside the project, if it is there.
+POLICY_CORPUS ?= $(wildcard ../shared/policy-corpus.tar.zst)
 
 .PHONY: up down clean build test chaos sim corpus
 

@@ -27,6 +27,7 @@ mod users;
 mod view;
 
 pub use in_force::Policies;
+pub use ssh::SshAnswer;
 pub use view::PolicyView;
 
 use crate::state::{State, Tag, UserId};
@@ -129,7 +130,6 @@ impl Policy {
         let not_yet = [
             (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
             (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
-            (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
         ];
         let attribute = self
             .attrs

@@ -110,10 +110,6 @@ fn what_does_not_act_yet_is_not_put_in_force() {
         (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]}"#.to_owned(), "\"ipPool\""),
         (rule(r#""dst": ["autogroup:admin"], "ip": ["*"]"#), "\"autogroup:admin\""),
         (rule(r#""dst": ["10.0.0.0/8"], "ip": ["*"], "via": ["tag:r"]"#), "\"via\""),
-        (
-            r#"{"ssh": [{"action": "check", "src": ["a@"], "dst": ["autogroup:self"], "users": ["root"]}]}"#.to_owned(),
-            "\"check\"",
-        ),
     ] {
         let error = Policy::check(&text, &state).expect_err(&text).to_string();
         assert!(error.contains(part) && error.contains("not supported yet"), "{text}: {error}");

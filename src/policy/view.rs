@@ -1,7 +1,7 @@
 //! A policy, applied to the users and nodes of one state: what streams are told.
 
 use super::compile::{self, Entry};
-use super::ssh::{self, SshEntry};
+use super::ssh::{self, SshAnswer, SshEntry};
 use super::tailnet::Tailnet;
 use super::{Policy, filter};
 use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
@@ -114,6 +114,14 @@ impl PolicyView {
     /// Whether `autoApprovers` approves this route of a node with this owner.
     pub fn approves(&self, owner: &Owner, route: IpNet) -> bool {
         self.policy.approves(&self.tailnet, owner, route)
+    }
+
+    /// What it says about an SSH session from one node to another that becomes `local_user` there.
+    pub fn ssh_answer(&self, source: NodeId, destination: NodeId, local_user: &str) -> SshAnswer {
+        match (self.places.get(&source), self.places.get(&destination)) {
+            (Some(from), Some(to)) => ssh::answer(&self.ssh, *from, *to, local_user),
+            _ => SshAnswer::Denied,
+        }
     }
 
     /// As [`PolicyView::ssh_policy`].

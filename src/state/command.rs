@@ -1,7 +1,7 @@
 //! The only way to change state: what edges may ask for.
 
 use super::record::*;
-use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, Time, UserId};
+use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, SshCheck, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The newest format of commands that this release can apply. A kind of command
-/// or field that older releases do not know raises it.
-pub const COMMAND_FORMAT: u32 = 1;
+/// or field that older releases do not know raises it: see [`Command::format`].
+pub const COMMAND_FORMAT: u32 = 2;
 
 /// A command on its way through the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,6 +177,25 @@ pub enum Command {
         /// Refused as stale when another version is in force.
         expected_version: Option<u64>,
     },
+    /// As `SetPolicy`, and keeps what was in force before. The text that is in force
+    /// already changes nothing.
+    PutPolicy {
+        text: String,
+        author: String,
+        /// Refused as stale when another version is in force.
+        expected_version: Option<u64>,
+        /// The earlier version that this text is of.
+        restores: Option<u64>,
+    },
+    /// An SSH session that needs somebody's decision.
+    StartSshCheck(SshCheck),
+    /// The decision.
+    DecideSshCheck {
+        auth_id: AuthId,
+        approve: bool,
+        /// Who decided, as in [`PolicyText::author`].
+        by: String,
+    },
     /// What clients reported since the last one of these, in order; each is
     /// accepted or refused for itself.
     Report(Vec<Report>),
@@ -186,8 +205,14 @@ pub enum Command {
         replica: ReplicaId,
         incarnation: u64,
     },
+    /// How far a run of a replica can be counted on. No effect on any other run.
+    SetStanding {
+        replica: ReplicaId,
+        incarnation: u64,
+        standing: Standing,
+    },
     /// Everything that is due at the command's time: key expiry, ephemeral
-    /// nodes, pending logins, remembered outcomes.
+    /// nodes, pending logins, SSH checks and approvals, remembered outcomes.
     Tick,
 }
 
@@ -266,9 +291,27 @@ impl Command {
             Command::DeleteNode { .. } => "DeleteNode",
             Command::BackfillIps { .. } => "BackfillIps",
             Command::SetPolicy { .. } => "SetPolicy",
+            Command::PutPolicy { .. } => "PutPolicy",
+            Command::StartSshCheck(_) => "StartSshCheck",
+            Command::DecideSshCheck { .. } => "DecideSshCheck",
             Command::Report(_) => "Report",
             Command::CloseSessionsOf { .. } => "CloseSessionsOf",
+            Command::SetStanding { .. } => "SetStanding",
             Command::Tick => "Tick",
+        }
+    }
+
+    /// The format that a replica must know to apply this command. A leader writes it
+    /// only when all members know that. A new kind gets a new format here; so does a
+    /// command with a new field that says something, because a release that does not
+    /// know the field would skip it, and the replicas would differ.
+    pub fn format(&self) -> u32 {
+        match self {
+            Command::SetStanding { .. }
+            | Command::PutPolicy { .. }
+            | Command::StartSshCheck(_)
+            | Command::DecideSshCheck { .. } => 2,
+            _ => 1,
         }
     }
 }

@@ -31,9 +31,15 @@ pub(super) struct Indexes {
     pub expiry: OrdSet<(Time, NodeId)>,
     /// Ephemeral nodes without a session, and since when.
     pub idle: OrdSet<(Time, NodeId)>,
+    /// How many sessions each run of a replica has.
+    pub sessions_of_run: OrdMap<(ReplicaId, u64), u64>,
     pub login_deadline: OrdSet<(Time, AuthId)>,
     /// Logins that wait for a decision.
     pub waiting_login: OrdSet<(IpAddr, Time, AuthId)>,
+    pub ssh_check_deadline: OrdSet<(Time, AuthId)>,
+    /// SSH checks that wait for a decision, by the node that the session comes from.
+    pub waiting_ssh_check: OrdSet<(NodeId, NodeId, Time, AuthId)>,
+    pub ssh_approval_end: OrdSet<(Time, NodeId, NodeId)>,
     pub incarnation: OrdSet<(Time, u64)>,
     pub remembered_request: OrdSet<(Time, String)>,
 }
@@ -93,12 +99,47 @@ pub(super) fn nodes(ix: &mut Indexes, &id: &NodeId, old: Option<&Node>, new: Opt
     }
 }
 
+pub(super) fn sessions(ix: &mut Indexes, id: &SessionId, old: Option<&Time>, new: Option<&Time>) {
+    let run = (id.replica, id.incarnation);
+    let before = ix.sessions_of_run.get(&run).copied().unwrap_or(0);
+    let now = match (old, new) {
+        (None, Some(_)) => before + 1,
+        (Some(_), None) => before.saturating_sub(1),
+        _ => return,
+    };
+    if now == 0 {
+        ix.sessions_of_run.remove(&run);
+    } else {
+        ix.sessions_of_run.insert(run, now);
+    }
+}
+
 pub(super) fn logins(ix: &mut Indexes, id: &AuthId, old: Option<&PendingLogin>, new: Option<&PendingLogin>) {
     let deadline = |login: &PendingLogin| (login.deadline, id.clone());
     move_member(&mut ix.login_deadline, old.map(deadline), new.map(deadline));
     let waiting =
         |login: &PendingLogin| (login.verdict == Verdict::Waiting).then(|| (login.source, login.deadline, id.clone()));
     move_member(&mut ix.waiting_login, old.and_then(waiting), new.and_then(waiting));
+}
+
+pub(super) fn ssh_checks(ix: &mut Indexes, id: &AuthId, old: Option<&SshCheck>, new: Option<&SshCheck>) {
+    let deadline = |check: &SshCheck| (check.deadline, id.clone());
+    move_member(&mut ix.ssh_check_deadline, old.map(deadline), new.map(deadline));
+    let waiting = |check: &SshCheck| {
+        let key = (check.source, check.destination, check.deadline, id.clone());
+        (check.verdict == SshVerdict::Waiting).then_some(key)
+    };
+    move_member(&mut ix.waiting_ssh_check, old.and_then(waiting), new.and_then(waiting));
+}
+
+pub(super) fn ssh_approvals(
+    ix: &mut Indexes,
+    &(source, destination): &(NodeId, NodeId),
+    old: Option<&SshApproval>,
+    new: Option<&SshApproval>,
+) {
+    let end = |approval: &SshApproval| (approval.until, source, destination);
+    move_member(&mut ix.ssh_approval_end, old.map(end), new.map(end));
 }
 
 pub(super) fn primaries(ix: &mut Indexes, route: &IpNet, old: Option<&NodeId>, new: Option<&NodeId>) {

@@ -17,6 +17,7 @@ pub type ClientId = usize;
 
 /// What somebody asks a replica.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and most are the large one")]
 pub enum Ask {
     Write {
         key: Option<String>,
@@ -54,8 +55,9 @@ pub async fn ask(edges: Edges, ask: Ask, client: ClientId, request: u64, answers
         Ask::Write { key, command } => match edges.cluster.write_once(key, command).await {
             Ok(done) => Answer::Done(done),
             Err(WriteError::Refused(refused)) => Answer::Refused(refused),
-            Err(WriteError::Unavailable(Unavailable::NoQuorum | Unavailable::TooLarge(_))) => Answer::Never,
             Err(WriteError::Unavailable(Unavailable::Timeout(_) | Unavailable::Stopping)) => Answer::Unknown,
+            // Each of the others says that nothing was written.
+            Err(WriteError::Unavailable(_)) => Answer::Never,
         },
         Ask::Read => edges.cluster.linearizable().await.map_or(Answer::Never, Answer::Read),
         Ask::Stream { node, node_key, hold } => stream(&edges, node, node_key, hold).await,

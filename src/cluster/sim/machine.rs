@@ -10,9 +10,10 @@ use crate::cluster::replica::Replica;
 use crate::cluster::secret::Secret;
 use crate::cluster::store::{Disk, Store};
 use crate::cluster::{Cluster, Options, start};
+use crate::dns::DnsSettings;
 use crate::netmap::{Environment, Hub};
 use crate::server::duties;
-use crate::state::{COMMAND_FORMAT, Command, ReplicaId, Time};
+use crate::state::{COMMAND_FORMAT, Command, ReplicaId, Standing, Time};
 use crate::tailcfg::DerpMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,9 +74,11 @@ pub struct Edges {
     pub cluster: Cluster,
     pub hub: Hub,
     /// What the hub follows, though nothing of it changes here.
-    _environment: Arc<(watch::Sender<Arc<DerpMap>>, watch::Sender<Arc<crate::dns::DnsSettings>>)>,
+    _environment: Arc<Environs>,
     stop: CancellationToken,
 }
+
+type Environs = (watch::Sender<Arc<DerpMap>>, watch::Sender<Arc<DnsSettings>>);
 
 impl Machine {
     pub fn clocks(&self, now: u64) -> (u64, u64) {
@@ -211,6 +214,7 @@ async fn announce(cluster: Cluster) {
         client_addresses: Vec::new(),
         relay: None,
         config_differs: Vec::new(),
+        standing: Standing::Serving,
     };
     while cluster.view().settings().is_none() || cluster.write(Command::ReplicaUp(replica.clone())).await.is_err() {
         tokio::time::sleep(Duration::from_secs(1)).await;

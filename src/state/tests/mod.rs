@@ -6,10 +6,12 @@
 mod dedupe;
 mod login;
 mod nodes;
+mod policy;
 mod properties;
 mod register;
 mod routes;
 mod sessions;
+mod ssh;
 mod users;
 
 use super::*;
@@ -245,6 +247,7 @@ pub(super) fn replica(id: u64, incarnation: u64) -> Replica {
         client_addresses: Vec::new(),
         relay: None,
         config_differs: Vec::new(),
+        standing: Standing::Serving,
     }
 }
 
