@@ -11,7 +11,7 @@ use super::trace::Trace;
 use crate::cluster::peer::{PeerInfo, certificate};
 use crate::cluster::replica::Replica;
 use crate::cluster::secret::Secret;
-use crate::cluster::{Options, membership};
+use crate::cluster::{Cluster, Options, membership};
 use crate::state::ReplicaId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -542,20 +542,15 @@ impl World {
         if self.clients.iter().any(|client| client.busy.is_some()) || !self.agenda.is_empty() {
             return false;
         }
-        let mut applied = BTreeSet::new();
-        for id in members.keys() {
-            let Some(edges) = self.machines.get(&id.0).and_then(|machine| machine.up().edges) else { return false };
-            let view = edges.cluster.view();
-            if !*edges.cluster.quorum().borrow() || view.sessions().next().is_some() {
-                return false;
-            }
-            applied.insert((view.index(), view.hash()));
-        }
-        let leaders = members.keys().filter(|id| {
-            let edges = self.machines[&id.0].up().edges;
-            edges.is_some_and(|edges| edges.cluster.is_leader())
-        });
-        applied.len() == 1 && leaders.count() == 1
+        let edges = members.keys().filter_map(|id| self.machines.get(&id.0)?.up().edges);
+        let clusters: Vec<Cluster> = edges.map(|edges| edges.cluster).collect();
+        let in_touch = |cluster: &Cluster| *cluster.quorum().borrow() && cluster.view().sessions().next().is_none();
+        let index: BTreeSet<u64> = clusters.iter().map(|cluster| cluster.view().index()).collect();
+        clusters.len() == members.len()
+            && index.len() == 1
+            && clusters.iter().all(in_touch)
+            && clusters.iter().filter(|cluster| cluster.is_leader()).count() == 1
+            && clusters.iter().map(|cluster| cluster.view().hash()).collect::<BTreeSet<_>>().len() == 1
     }
 
     fn describe(&self) -> String {
