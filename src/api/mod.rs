@@ -27,7 +27,7 @@
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
 //! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback` |
 //! | health | `GET /health` |
-//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader` |
+//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
 pub mod apikeys;
 mod auth;

@@ -7,7 +7,7 @@ use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
 use super::removed::was_removed;
 use super::replica::{Machinery, OwnRuntime, Parts, Replica};
-use super::secret::Secret;
+use super::secret::Secrets;
 use super::store::{Machine, Store};
 use super::types::Raft;
 use super::{Options, StartError};
@@ -44,8 +44,8 @@ pub async fn start(options: Options) -> Result<Arc<Replica>, StartError> {
 
 /// On the runtime that it is for.
 async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>, StartError> {
-    let secret = Secret::load_or_create(&options.secret_path)?;
-    let tls = PeerTls::new(&secret, options.id).map_err(|e| StartError::Config(e.to_string()))?;
+    let secrets = Secrets::load(&options.secret_path, options.previous_secret_path.as_deref())?;
+    let tls = PeerTls::new(&secrets, options.id).map_err(|e| StartError::Config(e.to_string()))?;
     let listener = match options.listen_addr {
         Some(address) => {
             Some(Listener::bind(address, tls.clone()).await.map_err(|source| StartError::Listen { address, source })?)
@@ -58,13 +58,13 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let (store, machine, feed) =
         opened.map_err(|e| StartError::System { what: "its store".into(), source: std::io::Error::other(e) })??;
     match (feed.view().server_keys(), &options.noise_key_path) {
-        (Some(sealed), _) => drop(Keyring::open(&secret, sealed)?),
+        (Some(sealed), _) => tls.present(Keyring::open(&secrets, sealed)?.1),
         (None, Some(path)) => drop(keys::import_noise_key(path)?),
         (None, None) => {}
     }
 
-    let links = Arc::new(Links::new(id, tls, options.secret_path.clone(), feed.clone()));
-    let replica = build(options, secret, links, (&store, machine, feed)).await?;
+    let links = Arc::new(Links::new(id, tls.clone(), options.secret_path.clone(), feed.clone()));
+    let replica = build(options, (secrets, tls), links, (&store, machine, feed)).await?;
     replica.own(Machinery { runtime, store });
     if let Some(listener) = listener {
         let checker = Checker { own: id, feed: replica.feed.clone() };
@@ -77,7 +77,7 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
 /// Makes a replica that does nothing yet, for the runtime that this is called on.
 pub async fn build(
     options: Options,
-    secret: Secret,
+    (secrets, tls): (Secrets, PeerTls),
     links: Arc<Links>,
     (store, machine, feed): (&Store, Machine, Arc<Feed>),
 ) -> Result<Arc<Replica>, StartError> {
@@ -87,7 +87,7 @@ pub async fn build(
     let raft = Raft::build(options.id.0, config, network, store.log(), machine).await;
     let raft = raft.map_err(|e| StartError::Raft(e.to_string(), options.data_dir.clone()))?;
     let (snapshots, handle) = (store.snapshots().clone(), tokio::runtime::Handle::current());
-    Ok(Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secret, handle })))
+    Ok(Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secrets, tls, handle })))
 }
 
 /// Lets Raft go, and waits a while for it to be of use.
@@ -96,6 +96,7 @@ pub async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().follow_raft());
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
+    spawn(replica, replica.clone().follow_secret());
     spawn(replica, replica.clone().watch_removal());
     if was_removed(&replica.options.data_dir) {
         replica.set_removed();

@@ -98,6 +98,7 @@ mod tests {
             legacy_public: MachineKey([2; 32]),
             sealed: String::new(),
             wrapped_data_key: String::new(),
+            previous_cluster_ids: Vec::new(),
         };
         let hash = SecretHash::of("k");
         let commands = [

@@ -38,13 +38,20 @@ pub(super) fn entries(rules: &[SshRule], names: &Names, tailnet: &Tailnet) -> Ve
 }
 
 /// `SSHPolicy` of the device at `place`.
+#[cfg(test)]
 pub(super) fn policy(entries: &[SshEntry], place: usize) -> String {
     let here = entries.iter().filter(|entry| entry.destinations.get(place).copied().unwrap_or(false));
     json!({ "rules": here.map(SshEntry::wire).collect::<Vec<_>>() }).to_string()
 }
 
 impl SshEntry {
-    fn wire(&self) -> Value {
+    /// One that is only told to somebody.
+    pub fn told(rule: &SshRule, principals: Vec<IpAddr>, users: BTreeMap<String, String>) -> Self {
+        let (check, accept_env) = (rule.check, rule.accept_env.clone());
+        Self { principals, sources: Vec::new(), destinations: Vec::new(), users, check, accept_env }
+    }
+
+    pub fn wire(&self) -> Value {
         let principals: Vec<Value> = self.principals.iter().map(|ip| json!({ "nodeIP": ip })).collect();
         let action = if self.check.is_some() {
             json!({ "holdAndDelegate": ACTION })
@@ -88,13 +95,11 @@ pub enum SshAnswer {
     Checked(Duration),
 }
 
-/// About a session between the devices at two places that becomes `local_user`: the first
-/// entry that fits decides, as at the client.
-pub(super) fn answer(entries: &[SshEntry], source: usize, destination: usize, local_user: &str) -> SshAnswer {
-    let there = |devices: &[bool], place: usize| devices.get(place).copied().unwrap_or(false);
-    let fits = |entry: &&SshEntry| {
-        there(&entry.sources, source) && there(&entry.destinations, destination) && entry.becomes(local_user)
-    };
+/// About a session from a device that becomes `local_user`, by the entries of its
+/// destination: the first entry that fits decides, as at the client.
+pub(super) fn answer(entries: &[SshEntry], source: &Device, local_user: &str) -> SshAnswer {
+    let from = |entry: &SshEntry| source.ips.iter().any(|ip| entry.principals.contains(ip));
+    let fits = |entry: &&SshEntry| from(entry) && entry.becomes(local_user);
     match entries.iter().find(fits).map(|entry| entry.check) {
         None => SshAnswer::Denied,
         Some(None) => SshAnswer::Accepted,
@@ -170,7 +175,7 @@ fn principals(rule: &SshRule, tailnet: &Tailnet, sources: &[bool]) -> Vec<IpAddr
     there.flat_map(|(device, _)| device.ips.repeat(times(device))).collect()
 }
 
-fn local_part(person: &Person, domain: &str) -> Option<String> {
+pub(super) fn local_part(person: &Person, domain: &str) -> Option<String> {
     let (local, _) = person.email.rsplit_once('@')?;
     (domain_of(&person.email) == Some(domain)).then(|| local.to_owned())
 }

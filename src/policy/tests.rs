@@ -35,6 +35,7 @@ fn state(users: &[(&str, &str)]) -> State {
                 legacy_public: MachineKey([2; 32]),
                 sealed: String::new(),
                 wrapped_data_key: String::new(),
+                previous_cluster_ids: Vec::new(),
             },
         },
     );

@@ -310,6 +310,10 @@ pub struct ServerKeys {
     pub sealed: String,
     /// The data key, encrypted under the cluster's shared secret; base64.
     pub wrapped_data_key: String,
+    /// The names of the clusters that this one was recovered from: their
+    /// replicas' data is out of date, and must not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous_cluster_ids: Vec<String>,
 }
 
 /// What a replica tells the others about itself when it starts.

@@ -5,9 +5,9 @@ use super::disk::SimDisk;
 use super::host;
 use super::net::{MS, MachineId, Net};
 use super::wire::{Dialer, Port};
-use crate::cluster::peer::{Checker, Links, PeerInfo, Server, service};
+use crate::cluster::peer::{Checker, Links, PeerInfo, PeerTls, Server, service};
 use crate::cluster::replica::Replica;
-use crate::cluster::secret::Secret;
+use crate::cluster::secret::Secrets;
 use crate::cluster::store::{Disk, Store};
 use crate::cluster::{Cluster, Options, start};
 use crate::dns::DnsSettings;
@@ -33,6 +33,7 @@ pub struct Machine {
     pub id: MachineId,
     pub disk: SimDisk,
     pub peer: PeerInfo,
+    pub tls: PeerTls,
     /// Nanoseconds by which its clock is wrong.
     pub skew: i64,
     /// Parts of a million by which its clock is fast.
@@ -89,15 +90,15 @@ impl Machine {
     }
 
     /// Starts a process.
-    pub fn start(&mut self, now: u64, net: &Net, secret: &Secret, options: Options) {
+    pub fn start(&mut self, now: u64, net: &Net, secrets: &Secrets, options: Options) {
         let (monotonic, real) = self.clocks(now);
         host::set_clocks(monotonic, real);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let slot = Slot::default();
-        let (disk, net, secret) = (self.disk.clone(), net.clone(), secret.clone());
+        let (disk, net, keys) = (self.disk.clone(), net.clone(), (secrets.clone(), self.tls.clone()));
         let up = slot.clone();
         runtime.spawn(async move {
-            if let Err(error) = boot(disk, net, secret, options, up).await {
+            if let Err(error) = boot(disk, net, keys, options, up).await {
                 host::note_stop(&error.to_string());
             }
         });
@@ -164,14 +165,14 @@ impl Edges {
 async fn boot(
     disk: SimDisk,
     net: Net,
-    secret: Secret,
+    keys: (Secrets, PeerTls),
     options: Options,
     up: Slot,
 ) -> Result<(), crate::cluster::StartError> {
     let id = options.id;
     let (store, machine, feed) = Store::on(Disk::simulated(disk), &options.data_dir, id)?;
     let links = Arc::new(Links::simulated(id, Dialer { net: net.clone(), from: id.0 }, feed.clone()));
-    let replica = start::build(options, secret, links, (&store, machine, feed.clone())).await?;
+    let replica = start::build(options, keys, links, (&store, machine, feed.clone())).await?;
     let service = service(Server::new(&replica), Checker { own: id, feed });
     let port = Port { service, net, runtime: tokio::runtime::Handle::current() };
     {

@@ -8,9 +8,9 @@ use super::nemesis::{Fault, Nemesis};
 use super::net::{MS, MachineId, Net, Presence, Task, Weather};
 use super::reference::{Reference, Violation};
 use super::trace::Trace;
-use crate::cluster::peer::{PeerInfo, certificate};
+use crate::cluster::peer::{PeerInfo, PeerTls, certificate};
 use crate::cluster::replica::Replica;
-use crate::cluster::secret::Secret;
+use crate::cluster::secret::{Secret, Secrets};
 use crate::cluster::{Cluster, Options, membership};
 use crate::state::ReplicaId;
 use rand::rngs::StdRng;
@@ -68,7 +68,7 @@ struct World {
     trace: Trace,
     net: Net,
     nemesis: Nemesis,
-    secret: Secret,
+    secrets: Secrets,
     machines: BTreeMap<MachineId, Machine>,
     voters: Vec<MachineId>,
     removed: BTreeSet<MachineId>,
@@ -103,16 +103,18 @@ impl World {
         // Before anything else: what is random on this thread follows from the seed.
         super::host::simulate(plan.seed);
         let secret = Secret::random_for_tests();
-        let certificates: Vec<_> = (1..=5 + JOINERS).map(|id| certificate(&secret, ReplicaId(id))).collect();
+        let secrets = Secrets::from(secret.clone());
         let mut rng = StdRng::seed_from_u64(plan.seed);
         let trace = Trace::new(plan.print);
         let first = if rng.random_bool(0.3) { 5 } else { 3 };
         let voters: Vec<MachineId> = (1..=first).collect();
         let mut machines = BTreeMap::new();
-        for (id, certificate) in (1..).zip(certificates) {
+        for id in 1..=5 + JOINERS {
+            let certificate = certificate(&secret, ReplicaId(id));
             let machine = Machine {
                 id,
                 disk: SimDisk::new(plan.fault),
+                tls: PeerTls::new(&secrets, ReplicaId(id)).expect("a whole secret"),
                 peer: PeerInfo { certificate: Arc::new(certificate) },
                 skew: rng.random_range(-200..200) * MS.cast_signed(),
                 drift: rng.random_range(-5000..5000),
@@ -130,7 +132,7 @@ impl World {
             nemesis: Nemesis::new(StdRng::seed_from_u64(rng.random())),
             rng,
             trace,
-            secret,
+            secrets: secrets.clone(),
             machines,
             voters,
             removed: BTreeSet::new(),
@@ -272,7 +274,7 @@ impl World {
         }
         self.trace.event(self.now, || format!("replica {id} starts"));
         self.net.set_presence(id, Presence::NoProcess);
-        machine.start(self.now, &self.net, &self.secret, options);
+        machine.start(self.now, &self.net, &self.secrets, options);
     }
 
     fn options(&self, id: MachineId) -> Options {
@@ -284,6 +286,7 @@ impl World {
             advertise_addr: address(id),
             peers: self.voters.iter().map(|id| (ReplicaId(*id), address(*id))).collect(),
             secret_path: "secret".into(),
+            previous_secret_path: None,
             settings: crate::cluster::tests::settings(),
             noise_key_path: None,
             heartbeat_interval: Options::HEARTBEAT_INTERVAL,

@@ -11,6 +11,7 @@ mod disk;
 mod flusher;
 mod log;
 mod machine;
+mod offline;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use disk::Disk;
 #[cfg(test)]
 pub use disk::{Family, Pair};
 pub use machine::Machine;
+pub use offline::{Held, Offline, Seed};
 pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::feed::Feed;

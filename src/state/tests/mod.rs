@@ -197,6 +197,7 @@ pub(super) fn server_keys() -> ServerKeys {
         legacy_public: MachineKey([2; 32]),
         sealed: "sealed".into(),
         wrapped_data_key: "wrapped".into(),
+        previous_cluster_ids: Vec::new(),
     }
 }
 
