@@ -31,8 +31,9 @@ fn one_seed() {
         Ok("applied apart") => Fault::AppliedApart,
         _ => Fault::None,
     };
-    let dir = tempfile::tempdir().unwrap();
-    let plan = Plan { seed, fault, dir: dir.path().to_owned(), print: std::env::var("SIM_VERBOSE").is_ok() };
+    let own_dir = tempfile::tempdir().unwrap();
+    let dir = std::env::var("SIM_DIR").map_or_else(|_| own_dir.path().to_owned(), Into::into);
+    let plan = Plan { seed, fault, dir, print: std::env::var("SIM_VERBOSE").is_ok() };
     let begun = Instant::now();
     std::thread::spawn(|| {
         std::thread::sleep(PATIENCE);
@@ -41,8 +42,10 @@ fn one_seed() {
     });
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        super::host::note_stop(&panic.to_string());
         usual(panic);
+        // What is left of a replica whose core has panicked may never come to rest.
+        println!("broken: {panic}");
+        std::process::exit(2);
     }));
     // A thread of its own: its randomness begins with the simulation.
     match std::thread::spawn(move || world::run(plan)).join() {
@@ -137,10 +140,13 @@ struct Run {
 }
 
 fn simulate(seed: u64, fault: &str) -> Run {
+    let dir = tempfile::tempdir().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", CHILD, "--nocapture"])
         .env("SIM_SEED", seed.to_string())
         .env("SIM_FAULT", fault)
+        .env("SIM_DIR", dir.path())
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .output()
         .unwrap();
