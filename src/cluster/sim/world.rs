@@ -293,6 +293,7 @@ impl World {
             election_timeout: Options::ELECTION_TIMEOUT,
             snapshot_every: 40,
             keep_log: 12,
+            autopilot: crate::cluster::Autopilot::default(),
         }
     }
 
