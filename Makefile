@@ -4,6 +4,7 @@
 # make test   passes the tests
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
+# make bench  measures what changes cost, by the number of nodes (docs/performance.md)
 
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
@@ -11,7 +12,7 @@
 # What is beside the project, if it is there.
 POLICY_CORPUS ?= $(wildcard ../shared/policy-corpus.tar.zst)
 
-.PHONY: up down clean build test chaos corpus
+.PHONY: up down clean build test chaos corpus bench
 
 up:
 	@cluster/up
@@ -37,3 +38,7 @@ chaos:
 corpus:
 	@tools/check test
 	@tools/corpus "$(POLICY_CORPUS)"
+
+bench:
+	@tools/check build
+	@tools/cargo bench --locked --bench policy
