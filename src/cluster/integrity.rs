@@ -119,6 +119,8 @@ impl Replica {
     /// This replica must not go on: ends the process. (A test's process stays, and looks.)
     pub fn fall(&self, what: &str, reason: &str, remedy: &str) {
         let said = self.integrity.fallen.set(format!("{what}: {reason}"));
+        #[cfg(test)]
+        super::sim::host::stop_replica(&format!("{what}: {reason}"));
         if cfg!(not(test)) {
             super::fatal::die(what, reason, remedy);
         } else if said.is_ok() {

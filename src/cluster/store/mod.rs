@@ -20,6 +20,7 @@ mod tests;
 mod verdict;
 
 pub use audit::{Audit, Auditor};
+pub use disk::Disk;
 #[cfg(test)]
 pub use disk::{Family, Pair};
 pub use machine::Machine;
@@ -29,7 +30,6 @@ pub use snapshot::{SnapshotFile, Snapshots};
 use super::disk_latency::Syncs;
 use super::feed::Feed;
 use crate::state::ReplicaId;
-use disk::Disk;
 use flusher::Flusher;
 use log::Log;
 use std::os::unix::fs::DirBuilderExt;
@@ -80,33 +80,39 @@ pub struct Store {
     disk: Arc<Disk>,
     flusher: Flusher,
     snapshots: Snapshots,
+    syncs: Arc<Syncs>,
 }
 
 impl Store {
     /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
     /// An installation of a snapshot that was cut short is finished first.
     pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
-        Self::open_watched(data_dir, id, Arc::new(Syncs::new(Duration::ZERO)))
+        Self::open_watched(data_dir, id, Syncs::new(Duration::ZERO))
     }
 
     /// As [`Store::open`]; how long the disk needs for syncs is noted.
     pub fn open_watched(
         data_dir: &Path,
         id: ReplicaId,
-        syncs: Arc<Syncs>,
+        syncs: Syncs,
     ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         // The keys in it are sealed, but who is in the tailnet is nobody else's business.
         let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
-        Self::on(Disk::open(&data_dir.join("store"))?, data_dir, id, syncs)
+        Self::with(Disk::open(&data_dir.join("store"))?, data_dir, id, syncs)
     }
 
     /// As [`Store::open`], on a disk that is open; snapshots are files in `data_dir`.
-    pub fn on(
+    #[cfg(test)]
+    pub fn on(disk: Disk, data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        Self::with(disk, data_dir, id, Syncs::new(Duration::ZERO))
+    }
+
+    fn with(
         disk: Disk,
         data_dir: &Path,
         id: ReplicaId,
-        syncs: Arc<Syncs>,
+        syncs: Syncs,
     ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
         let disk = Arc::new(disk);
@@ -117,8 +123,14 @@ impl Store {
         log::check(&disk).map_err(|e| damaged(e.to_string()))?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
         let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;
-        let flusher = Flusher::start(disk.clone(), syncs).map_err(|e| damaged(e.to_string()))?;
-        Ok((Self { disk, flusher, snapshots }, machine, feed))
+        let syncs = Arc::new(syncs);
+        let flusher = Flusher::start(disk.clone(), syncs.clone()).map_err(|e| damaged(e.to_string()))?;
+        Ok((Self { disk, flusher, snapshots, syncs }, machine, feed))
+    }
+
+    /// How long the disk needs for syncs.
+    pub fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
     }
 
     /// The Raft log.

@@ -39,8 +39,7 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for Simulated {
     async fn build(&self) -> Result<(Guard, Log, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::simulated(crate::cluster::sim::disk::SimDisk::default());
-        let (store, machine, _feed) =
-            Store::on(disk, dir.path(), ReplicaId(1), Arc::new(Syncs::new(Duration::ZERO))).unwrap();
+        let (store, machine, _feed) = Store::on(disk, dir.path(), ReplicaId(1)).unwrap();
         let log = store.log();
         Ok((Guard { _store: store, _dir: dir }, log, machine))
     }
