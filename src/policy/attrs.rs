@@ -18,7 +18,7 @@ impl Policy {
         for entry in &self.attrs {
             let is_target = |alias: &Alias| match alias {
                 Alias::Any => true,
-                Alias::Host(_, net) | Alias::Net(net) => device.is_in(&Range::from(*net)),
+                Alias::Host(_, net) | Alias::Net(net) | Alias::Beyond(net) => device.is_in(&Range::from(*net)),
                 _ => alias.owns(alias.users(&self.names, tailnet).as_ref(), device),
             };
             if entry.targets.iter().any(is_target) {

@@ -115,7 +115,7 @@ struct Examiner<'p> {
 
 impl Examiner<'_> {
     fn test(&self, test: &Test, faults: &mut Vec<String>) {
-        let Test { source, protocol, accept, deny } = test;
+        let Test { source, protocol, accept, deny, .. } = test;
         if accept.is_empty() && deny.is_empty() {
             return faults.push(format!("{source}: a test needs \"accept\" or \"deny\""));
         }
@@ -178,6 +178,7 @@ impl Examiner<'_> {
         if ports.first != ports.last {
             return Err("a test is for one port".into());
         }
+        let name = &*name;
         let alias = self.policy.names.alias(name).map_err(|_| format!("{name:?} is not known"))?;
         let targets = match alias {
             Alias::Any | Alias::Internet | Alias::DangerAll => return Err(format!("{name:?} is no single place")),

@@ -16,7 +16,9 @@ mod examine;
 mod filter;
 mod hujson;
 mod in_force;
+mod ipset;
 mod parse;
+mod posture;
 mod ranges;
 mod rule;
 mod ssh;
@@ -46,12 +48,11 @@ pub struct Policy {
     rules: Option<Vec<Rule>>,
     ssh: Vec<SshRule>,
     attrs: Vec<NodeAttr>,
-    /// Whether an entry of `nodeAttrs` has an `ipPool`.
-    ip_pools: bool,
     approvers: Option<Approvers>,
     tests: Vec<Test>,
     ssh_tests: Vec<SshTest>,
     randomize_client_port: bool,
+    disable_ipv4: bool,
     /// Nobody sees anybody: for when there is a policy, but it cannot be read.
     closed: bool,
 }
@@ -66,6 +67,10 @@ enum Owner {
     Group(String),
     /// Whoever may give that tag.
     Tag(Tag),
+    /// `autogroup:member`: every user.
+    Member,
+    /// `autogroup:admin` and its like.
+    Role(String),
 }
 
 /// Why a text is no policy; with line and column where there is one.
@@ -94,6 +99,9 @@ impl Policy {
             for owner in self.tag_owners.get(tag).into_iter().flatten() {
                 let owns = match owner {
                     Owner::User(token) => is_user(token),
+                    Owner::Member => state.user(user).is_some(),
+                    // Users have no roles here.
+                    Owner::Role(_) => false,
                     Owner::Group(group) => self.names.groups.get(group).into_iter().flatten().any(is_user),
                     Owner::Tag(other) => {
                         if seen.insert(other) {
@@ -127,7 +135,7 @@ impl Policy {
     fn check_supported(&self) -> Result<(), PolicyError> {
         let rules = || self.rules.iter().flatten();
         let not_yet = [
-            (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
+            (self.attrs.iter().any(|entry| !entry.pools.is_empty()), "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
             (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
             (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
         ];
