@@ -92,6 +92,11 @@ fn answer(policy: &str, tailnet: &Tailnet) -> Result<PolicyView, PolicyError> {
     Ok(PolicyView::new(Arc::new(policy), tailnet.clone()))
 }
 
+/// Of the device at a place.
+fn id(place: usize) -> NodeId {
+    NodeId(place as u64 + 1)
+}
+
 fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Result<(), String> {
     if there.is_null() {
         return Ok(());
@@ -100,8 +105,8 @@ fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Res
         let text = Renaming::shown(&text);
         serde_json::from_str::<Value>(&text).map_err(|e| format!("{e}: {text}"))
     };
-    same("filter", &json(view.filter_at(place))?, &there["packet_filter_rules"])?;
-    same("ssh", &json(view.ssh_at(place))?["rules"], &there["ssh_rules"])?;
+    same("filter", &json(view.filter_of(id(place)).to_string())?, &there["packet_filter_rules"])?;
+    same("ssh", &json(view.ssh_of(id(place)).to_string())?["rules"], &there["ssh_rules"])?;
     let netmap = &there["netmap"];
     if netmap.is_null() {
         return Ok(());
@@ -111,14 +116,14 @@ fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Res
         netmap["Peers"].as_array().is_some_and(|peers| peers.iter().any(label))
     };
     for (other, name) in names.iter().enumerate().filter(|(other, _)| *other != place) {
-        let (ours, theirs) = (view.reach_each_other(place, other), peers(name));
+        let (ours, theirs) = (view.reach_each_other(id(place), id(other)), peers(name));
         if ours != theirs {
             return Err(format!("sees {name}: {ours}, there {theirs}"));
         }
     }
     let theirs: BTreeSet<String> =
         netmap["SelfNode"]["CapMap"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let ours = view.policy.attributes(&view.tailnet, &view.tailnet.devices[place]);
+    let ours = view.attributes_of(id(place));
     if let Some(extra) = ours.difference(&theirs).next() {
         return Err(format!("attribute {extra} is not there"));
     }
@@ -177,7 +182,7 @@ fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
             .partition(|r| r.prefix_len() == 0);
         let ips = [text(&node["ipv4"]), renaming.theirs(&text(&node["ipv6"]))];
         let ips = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-        let id = NodeId(devices.len() as u64 + 1);
+        let id = id(devices.len());
         devices.push(Device { id, owner, ips, routes, exit: !exits.is_empty() });
         names.push(name.clone());
     }

@@ -1,7 +1,8 @@
 //! A policy's own `tests` and `sshTests`.
 
 use super::alias::Alias;
-use super::compile::{self, Entry, Grant};
+use super::answer::{Answers, Packet};
+use super::classes::Classes;
 use super::parse::host_and_ports;
 use super::rule::{SshTest, Test};
 use super::ssh::{self, SshEntry};
@@ -13,8 +14,6 @@ use std::net::IpAddr;
 const FAILED: &str = "test(s) failed";
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// What rules without a protocol let through: TCP, UDP and ICMP.
-const USUAL: [u8; 4] = [TCP, UDP, 1, 58];
 
 impl PolicyError {
     /// Whether the text is a policy that does not do what its own tests say.
@@ -32,8 +31,8 @@ impl Policy {
         let tailnet = &tailnet.with_stand_ins(self.tag_owners.keys());
         let mut faults = Vec::new();
         if !self.tests.is_empty() {
-            let entries = compile::entries(self.rules.as_deref(), &self.names, tailnet);
-            let examiner = Examiner { policy: self, tailnet, entries: &entries };
+            let classes = Classes::of(self, tailnet.clone());
+            let examiner = Examiner { policy: self, tailnet, answers: Answers::new(&classes) };
             self.tests.iter().for_each(|test| examiner.test(test, &mut faults));
         }
         if !self.ssh_tests.is_empty() {
@@ -110,7 +109,7 @@ fn said(answer: Option<bool>) -> &'static str {
 struct Examiner<'p> {
     policy: &'p Policy,
     tailnet: &'p Tailnet,
-    entries: &'p [Entry],
+    answers: Answers<'p>,
 }
 
 impl Examiner<'_> {
@@ -204,17 +203,6 @@ impl Examiner<'_> {
     }
 
     fn reaches(&self, from: IpAddr, to: IpAddr, port: u16, protocols: &[u8]) -> bool {
-        self.entries.iter().any(|entry| {
-            let Grant::Packets { protocol, targets } = &entry.grant else { return false };
-            let fits = match protocol {
-                Some(number) => protocols.contains(number),
-                None => protocols.iter().any(|number| USUAL.contains(number)),
-            };
-            fits && entry.sources.contain(from)
-                && targets.iter().any(|target| {
-                    target.ports.iter().any(|ports| (ports.first..=ports.last).contains(&port))
-                        && target.contains(to, self.tailnet)
-                })
-        })
+        self.answers.lines(from, to, Packet { protocols, port }).next().is_some()
     }
 }

@@ -1,6 +1,6 @@
 //! The policy that is in force, applied once to each version of what it is about.
 
-use super::tailnet::{Device, Tailnet};
+use super::tailnet::{Device, Person, Tailnet};
 use super::{Policy, PolicyView};
 use crate::state::State;
 use arc_swap::ArcSwapOption;
@@ -36,8 +36,7 @@ impl Policies {
         let same = |kept: &&Arc<Kept>| kept.state.policy_version() == state.policy_version();
         let view = match kept.as_ref().filter(same) {
             Some(kept) if kept.state.index() == state.index() => return kept.view.clone(),
-            Some(kept) if !has_changed(&kept.state, state) => kept.view.clone(),
-            Some(kept) => Arc::new(PolicyView::new(kept.view.policy.clone(), Tailnet::of(state))),
+            Some(kept) => follow(kept, state),
             None => {
                 let policy = read(state, kept.as_ref().map(|kept| &kept.view.policy));
                 Arc::new(PolicyView::new(policy, Tailnet::of(state)))
@@ -67,10 +66,21 @@ fn read(state: &State, last_good: Option<&Arc<Policy>>) -> Arc<Policy> {
     }
 }
 
-/// Whether users or nodes differ in what a policy can tell apart. The work follows
-/// what changed between the two states.
-fn has_changed(old: &State, new: &State) -> bool {
-    let device = |state: &State, node: Option<&crate::state::Node>| node.map(|node| Device::of(state, node));
-    old.differing_users(new).next().is_some()
-        || old.differing_nodes(new).any(|(before, after)| device(old, before) != device(new, after))
+/// What was kept, where users and nodes became others. The work follows what changed
+/// between the two states.
+fn follow(kept: &Kept, state: &State) -> Arc<PolicyView> {
+    let people = kept.state.differing_users(state).filter_map(|(old, new)| {
+        let person = new.map(Person::of);
+        (old.map(Person::of) != person).then(|| (old.or(new).map(|user| user.id), person))
+    });
+    let people = people.filter_map(|(id, person)| Some((id?, person)));
+    let devices = kept.state.differing_nodes(state).filter_map(|(old, new)| {
+        let id = old.or(new)?.id;
+        Some((id, new.map(|node| Device::of(state, node))))
+    });
+    match kept.view.updated(people, devices) {
+        None => kept.view.clone(),
+        Some(view) if view.classes.is_sparse() => Arc::new(PolicyView::new(view.policy, Tailnet::of(state))),
+        Some(view) => Arc::new(view),
+    }
 }

@@ -2,31 +2,42 @@
 //!
 //! Pure, like `state`: each replica compiles the replicated text for itself.
 //! `hujson` and `parse` read the text and make a [`Policy`] of it (`rule` has its
-//! parts, `alias` the names in them); `compile` and `ssh` apply it to the users and
-//! nodes of a `tailnet`, `filter` says it in the client's terms, and `examine` runs
-//! the policy's own tests. [`Policies`] keeps the one that is in force.
+//! parts, `alias` the names in them). `program` says its rules in terms of what they
+//! ask of a device (`selector`), and `classes` keeps the devices of a `tailnet` in
+//! classes that these cannot tell apart; `wire_filter` and `wire_ssh` say what a class
+//! is told in the client's terms. `examine` runs the policy's own tests, with what
+//! `answer` says of single addresses. [`Policies`] keeps the policy that is in force.
 
 mod alias;
+mod answer;
 mod approve;
 mod attrs;
-mod compile;
+mod bits;
+mod classes;
 #[cfg(test)]
 mod corpus;
 mod examine;
-mod filter;
 mod hujson;
 mod in_force;
 mod ipset;
 mod parse;
+mod people;
 mod posture;
+mod program;
 mod ranges;
+#[cfg(test)]
+mod reference;
 mod rule;
+mod selector;
+mod source;
 mod ssh;
 mod tailnet;
 #[cfg(test)]
 mod tests;
 mod users;
 mod view;
+mod wire_filter;
+mod wire_ssh;
 
 pub use in_force::Policies;
 pub use view::PolicyView;

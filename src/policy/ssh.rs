@@ -36,13 +36,20 @@ pub(super) fn entries(rules: &[SshRule], names: &Names, tailnet: &Tailnet) -> Ve
 }
 
 /// `SSHPolicy` of the device at `place`.
+#[cfg(test)]
 pub(super) fn policy(entries: &[SshEntry], place: usize) -> String {
     let here = entries.iter().filter(|entry| entry.destinations.get(place).copied().unwrap_or(false));
     json!({ "rules": here.map(SshEntry::wire).collect::<Vec<_>>() }).to_string()
 }
 
 impl SshEntry {
-    fn wire(&self) -> Value {
+    /// One that is only told to somebody.
+    pub fn told(rule: &SshRule, principals: Vec<IpAddr>, users: BTreeMap<String, String>) -> Self {
+        let (check, accept_env) = (rule.check.is_some(), rule.accept_env.clone());
+        Self { principals, sources: Vec::new(), destinations: Vec::new(), users, check, accept_env }
+    }
+
+    pub fn wire(&self) -> Value {
         let principals: Vec<Value> = self.principals.iter().map(|ip| json!({ "nodeIP": ip })).collect();
         let action = if self.check {
             json!({ "holdAndDelegate": ACTION })
@@ -137,7 +144,7 @@ fn principals(rule: &SshRule, tailnet: &Tailnet, sources: &[bool]) -> Vec<IpAddr
     there.flat_map(|(device, _)| device.ips.repeat(times(device))).collect()
 }
 
-fn local_part(person: &Person, domain: &str) -> Option<String> {
+pub(super) fn local_part(person: &Person, domain: &str) -> Option<String> {
     let (local, _) = person.email.rsplit_once('@')?;
     (domain_of(&person.email) == Some(domain)).then(|| local.to_owned())
 }

@@ -1,7 +1,7 @@
 //! What a policy is applied to: people and devices, with only what a policy can tell apart.
 
 use super::ranges::Range;
-use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
+use crate::state::{Node, NodeId, Owner, State, Tag, User, UserId};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -38,15 +38,8 @@ pub(super) struct Device {
 
 impl Tailnet {
     pub fn of(state: &State) -> Self {
-        let person = |user: &crate::state::User| Person {
-            id: user.id,
-            name: user.name.clone(),
-            email: user.email.clone(),
-            provider_id: user.provider_id.clone(),
-            roles: Vec::new(),
-        };
         Self {
-            people: state.users().map(|user| person(user)).collect(),
+            people: state.users().map(|user| Person::of(user)).collect(),
             devices: state.nodes().map(|node| Device::of(state, node)).collect(),
         }
     }
@@ -67,12 +60,24 @@ impl Tailnet {
         let owners = self.people.iter().map(|person| Owner::User(person.id));
         let owners: Vec<Owner> = owners.chain(tags.map(|tag| Owner::Tags([tag.clone()].into()))).collect();
         let mut all = self.clone();
-        for owner in owners {
+        // No node has these ids: they count from 1.
+        for (number, owner) in (0..).zip(owners) {
             let ips = free_v4.next().into_iter().chain(free_v6.next()).collect();
-            // No node has this id: they count from 1.
-            all.devices.push(Device { id: NodeId(0), owner, ips, routes: Vec::new(), exit: false });
+            all.devices.push(Device { id: NodeId(u64::MAX - number), owner, ips, routes: Vec::new(), exit: false });
         }
         all
+    }
+}
+
+impl Person {
+    pub fn of(user: &User) -> Self {
+        Self {
+            id: user.id,
+            name: user.name.clone(),
+            email: user.email.clone(),
+            provider_id: user.provider_id.clone(),
+            roles: Vec::new(),
+        }
     }
 }
 

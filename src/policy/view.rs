@@ -1,47 +1,40 @@
 //! A policy, applied to the users and nodes of one state: what streams are told.
 
-use super::compile::{self, Entry};
-use super::ssh::{self, SshEntry};
-use super::tailnet::Tailnet;
-use super::{Policy, filter};
+use super::Policy;
+use super::classes::{ClassId, Classes, Placed};
+use super::tailnet::{Device, Person, Tailnet};
+use super::wire_filter::ClassFilter;
+use super::wire_ssh;
 use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
 use ipnet::IpNet;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Answers for one version of the policy and of what it is about.
 #[derive(Debug)]
 pub struct PolicyView {
     pub(super) policy: Arc<Policy>,
-    pub(super) tailnet: Tailnet,
-    entries: Vec<Entry>,
-    ssh: Vec<SshEntry>,
-    /// Where a node is in the tailnet.
-    places: HashMap<NodeId, usize>,
-    /// For each device the entries that it is a source, and a destination, of.
-    from: Vec<Bits>,
-    to: Vec<Bits>,
+    pub(super) classes: Classes,
+    /// Users only, as a list.
+    people: OnceLock<Tailnet>,
 }
 
 impl PolicyView {
     pub(super) fn new(policy: Arc<Policy>, tailnet: Tailnet) -> Self {
-        let entries =
-            if policy.closed { Vec::new() } else { compile::entries(policy.rules.as_deref(), &policy.names, &tailnet) };
-        let ssh = ssh::entries(&policy.ssh, &policy.names, &tailnet);
-        let places = tailnet.devices.iter().enumerate().map(|(place, device)| (device.id, place)).collect();
-        let empty = vec![Bits::new(entries.len()); tailnet.devices.len()];
-        let (mut from, mut to) = (empty.clone(), empty);
-        for (number, entry) in entries.iter().enumerate() {
-            for (place, device) in tailnet.devices.iter().enumerate() {
-                if entry.sources.devices[place] {
-                    from[place].set(number);
-                }
-                if entry.grant.targets().iter().any(|target| target.is_at(device, place)) {
-                    to[place].set(number);
-                }
-            }
-        }
-        Self { policy, tailnet, entries, ssh, places, from, to }
+        let classes = Classes::of(&policy, tailnet);
+        Self { policy, classes, people: OnceLock::new() }
+    }
+
+    /// The same policy, where some users and devices became others. `None`: it says
+    /// the same of all.
+    pub(super) fn updated(
+        &self,
+        people: impl Iterator<Item = (UserId, Option<Person>)>,
+        devices: impl Iterator<Item = (NodeId, Option<Device>)>,
+    ) -> Option<Self> {
+        let mut classes = self.classes.clone();
+        let changed = classes.update(people, devices);
+        changed.then(|| Self { policy: self.policy.clone(), classes, people: OnceLock::new() })
     }
 
     /// Whether `tagOwners` has the tag at all.
@@ -56,7 +49,7 @@ impl PolicyView {
 
     /// Whether it says the same of all users and nodes, whoever there is.
     pub fn is_plain(&self) -> bool {
-        self.is_open() && self.ssh.is_empty() && !self.policy.gives_attributes()
+        self.is_open() && self.policy.ssh.is_empty() && !self.policy.gives_attributes()
     }
 
     /// Whether everybody may reach everything.
@@ -66,46 +59,68 @@ impl PolicyView {
 
     /// Whether `viewer` gets `peer` in its netmap: where one may reach the other, both do.
     pub fn sees(&self, viewer: &Node, peer: &Node) -> bool {
-        if self.is_open() {
-            return true;
-        }
-        let (Some(&a), Some(&b)) = (self.places.get(&viewer.id), self.places.get(&peer.id)) else { return false };
-        self.reach_each_other(a, b)
+        self.is_open() || self.reach_each_other(viewer.id, peer.id)
     }
 
-    /// Whether one of the devices at these places may reach the other.
-    pub(super) fn reach_each_other(&self, a: usize, b: usize) -> bool {
-        self.from[a].meets(&self.to[b]) || self.from[b].meets(&self.to[a])
+    /// Whether one of these devices may reach the other.
+    pub(super) fn reach_each_other(&self, a: NodeId, b: NodeId) -> bool {
+        match (self.class_of(a), self.class_of(b)) {
+            (Some(a), Some(b)) => self.classes.see_each_other(a, b),
+            _ => false,
+        }
     }
 
     /// The rules of `PacketFilters["base"]` for this node, as JSON (protocol section 6.5).
     pub fn packet_filter(&self, node: &Node) -> Arc<str> {
+        self.filter_of(node.id)
+    }
+
+    /// As [`PolicyView::packet_filter`].
+    pub(super) fn filter_of(&self, node: NodeId) -> Arc<str> {
         static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| "[]".into());
-        match self.places.get(&node.id) {
-            Some(place) => self.filter_at(*place).into(),
+        match self.classes.placed(node) {
+            Some(placed) => self.class_filter(placed.class).of(&placed.device),
             None => NOTHING.clone(),
         }
     }
 
-    /// As [`PolicyView::packet_filter`].
-    pub(super) fn filter_at(&self, place: usize) -> String {
-        filter::packet_filter(&self.entries, &self.tailnet.devices[place], place)
+    /// A number that differs where a node's packet filter does.
+    pub fn filter_fingerprint(&self, node: &Node) -> u64 {
+        self.classes.placed(node.id).map_or(0, |placed| self.class_filter(placed.class).fingerprint(&placed.device))
+    }
+
+    fn class_filter(&self, class: ClassId) -> &Arc<ClassFilter> {
+        self.classes.class(class).filter.get_or_init(|| Arc::new(ClassFilter::new(&self.classes, class)))
     }
 
     /// `SSHPolicy` for this node, as JSON (protocol section 6.8).
     pub fn ssh_policy(&self, node: &Node) -> Arc<str> {
+        self.ssh_of(node.id)
+    }
+
+    /// As [`PolicyView::ssh_policy`].
+    pub(super) fn ssh_of(&self, node: NodeId) -> Arc<str> {
         static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| r#"{"rules":[]}"#.into());
-        match self.places.get(&node.id) {
-            Some(place) if !self.ssh.is_empty() => self.ssh_at(*place).into(),
+        match self.class_of(node) {
+            Some(class) if !self.policy.ssh.is_empty() => {
+                self.classes.class(class).ssh.get_or_init(|| wire_ssh::policy(&self.classes, class).into()).clone()
+            }
             _ => NOTHING.clone(),
         }
     }
 
     /// The node attributes that the policy gives to this node.
     pub fn attributes(&self, node: &Node) -> BTreeSet<String> {
-        match self.places.get(&node.id) {
-            Some(place) if self.policy.gives_attributes() => {
-                self.policy.attributes(&self.tailnet, &self.tailnet.devices[*place])
+        self.attributes_of(node.id)
+    }
+
+    /// As [`PolicyView::attributes`].
+    pub(super) fn attributes_of(&self, node: NodeId) -> BTreeSet<String> {
+        match self.classes.placed(node) {
+            Some(placed) if self.policy.gives_attributes() => {
+                let class = self.classes.class(placed.class);
+                let make = || Arc::new(self.policy.attributes(self.people(), &placed.device));
+                BTreeSet::clone(class.attributes.get_or_init(make))
             }
             _ => BTreeSet::new(),
         }
@@ -113,29 +128,17 @@ impl PolicyView {
 
     /// Whether `autoApprovers` approves this route of a node with this owner.
     pub fn approves(&self, owner: &Owner, route: IpNet) -> bool {
-        self.policy.approves(&self.tailnet, owner, route)
+        self.policy.approves(self.people(), owner, route)
     }
 
-    /// As [`PolicyView::ssh_policy`].
-    pub(super) fn ssh_at(&self, place: usize) -> String {
-        ssh::policy(&self.ssh, place)
-    }
-}
-
-/// A set of numbers below a bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(bound: usize) -> Self {
-        Self(vec![0; bound.div_ceil(64)])
+    fn people(&self) -> &Tailnet {
+        self.people.get_or_init(|| Tailnet {
+            people: self.classes.people.iter().map(|person| Person::clone(person)).collect(),
+            devices: Vec::new(),
+        })
     }
 
-    fn set(&mut self, number: usize) {
-        self.0[number / 64] |= 1 << (number % 64);
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    fn class_of(&self, node: NodeId) -> Option<ClassId> {
+        self.classes.placed(node).map(|placed: &Arc<Placed>| placed.class)
     }
 }

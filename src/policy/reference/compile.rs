@@ -1,33 +1,20 @@
-//! A policy applied to a tailnet: whose packets reach whom.
-//!
-//! Each rule becomes entries, one for each set of sources and each protocol, and
-//! each device gets two sets of bits: the entries that have it as a source, and
-//! those that have it as a destination. Devices with equal bits are one class:
-//! the policy cannot tell them apart.
+//! Each rule becomes entries, one for each set of sources and each protocol, with all
+//! devices that are a source or a destination of it.
 
-use super::alias::{Alias, Names};
-use super::ranges::{INTERNET, Range, TAILNET};
-use super::rule::{Ports, Rule};
-use super::tailnet::{Device, Tailnet};
+use crate::policy::alias::{Alias, Names};
+use crate::policy::program::COMPANIONS;
+use crate::policy::ranges::{Range, TAILNET};
+use crate::policy::rule::{Ports, Rule};
+use crate::policy::tailnet::{Device, Tailnet};
 use crate::state::{Tag, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
-
-/// Capabilities whose grant gives the destination one on the source in return.
-const COMPANIONS: [(&str, &str); 2] = [
-    ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
-    ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
-];
+use std::sync::Arc;
 
 /// Sources, and what they may reach.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub sources: Sources,
     pub grant: Grant,
-    /// The sources as a filter has them, made when first asked for.
-    pub source_list: OnceLock<String>,
-    /// The rules that it came from.
-    pub origins: Vec<(&'static str, usize)>,
 }
 
 /// Where packets may come from.
@@ -74,7 +61,7 @@ pub(super) fn entries(rules: Option<&[Rule]>, names: &Names, tailnet: &Tailnet) 
     match rules {
         None => {
             let target = Target { to: Place::Everything, ports: vec![Ports::ALL], via: Vec::new() };
-            compiler.packets(("acls", 0), compiler.sources(&[Alias::Any]), None, vec![target]);
+            compiler.packets(compiler.sources(&[Alias::Any]), None, vec![target]);
         }
         Some(rules) => rules.iter().for_each(|rule| compiler.rule(rule)),
     }
@@ -111,7 +98,7 @@ impl Compiler<'_> {
         for access in &rule.access {
             let destinations = || access.destinations.iter().map(|(alias, ports)| (alias, ports.as_slice()));
             let targets = self.targets(destinations(), &rule.via);
-            self.packets(rule.number, sources.clone(), access.protocol, targets);
+            self.packets(sources.clone(), access.protocol, targets);
             let own: Vec<Ports> = destinations()
                 .filter(|(alias, _)| **alias == Alias::SelfOwned)
                 .flat_map(|(_, ports)| ports.to_vec())
@@ -119,7 +106,7 @@ impl Compiler<'_> {
             if !own.is_empty() {
                 for (sources, to) in self.own_devices(&rule.sources) {
                     let target = Target { to, ports: own.clone(), via: Vec::new() };
-                    self.packets(rule.number, sources, access.protocol, vec![target]);
+                    self.packets(sources, access.protocol, vec![target]);
                 }
             }
         }
@@ -129,14 +116,13 @@ impl Compiler<'_> {
     }
 
     /// Adds destinations for packets, to an entry with the same sources if there is one.
-    fn packets(&mut self, origin: (&'static str, usize), sources: Sources, protocol: Option<u8>, targets: Vec<Target>) {
+    fn packets(&mut self, sources: Sources, protocol: Option<u8>, targets: Vec<Target>) {
         if sources.is_empty() || targets.is_empty() {
             return;
         }
         let key = (sources.everywhere, sources.ranges.clone(), protocol);
         if let Some(known) = self.known.get(&key) {
             let entry = &mut self.entries[*known];
-            entry.origins.push(origin);
             // Nobody else adds to `known`.
             if let Grant::Packets { targets: known, .. } = &mut entry.grant {
                 known.extend(targets);
@@ -144,12 +130,7 @@ impl Compiler<'_> {
             return;
         }
         self.known.insert(key, self.entries.len());
-        self.entries.push(Entry {
-            sources,
-            grant: Grant::Packets { protocol, targets },
-            source_list: OnceLock::new(),
-            origins: vec![origin],
-        });
+        self.entries.push(Entry { sources, grant: Grant::Packets { protocol, targets } });
     }
 
     fn capabilities(&mut self, rule: &Rule, sources: &Sources) {
@@ -163,7 +144,7 @@ impl Compiler<'_> {
             .collect();
         let back_map = serde_json::to_string(&back).expect("JSON values have only texts as keys");
         if !rule.sources.is_empty() {
-            self.grant(rule.number, sources.clone(), &map, targets);
+            self.grant(sources.clone(), &map, targets);
         }
         let own = if rule.app_destinations.contains(&Alias::SelfOwned) {
             self.own_devices(&rule.sources)
@@ -172,7 +153,7 @@ impl Compiler<'_> {
         };
         for (sources, to) in &own {
             let target = Target { to: to.clone(), ports: Vec::new(), via: Vec::new() };
-            self.grant(rule.number, sources.clone(), &map, vec![target]);
+            self.grant(sources.clone(), &map, vec![target]);
         }
         if back.is_empty() {
             return;
@@ -180,18 +161,18 @@ impl Compiler<'_> {
         let back_sources = self.sources(&rule.app_destinations);
         let back_targets = self.targets(rule.sources.iter().map(|alias| (alias, [].as_slice())), &[]);
         if !back_sources.is_empty() {
-            self.grant(rule.number, back_sources, &back_map, back_targets);
+            self.grant(back_sources, &back_map, back_targets);
         }
         for (sources, to) in own {
-            self.grant(rule.number, sources, &back_map, vec![Target { to, ports: Vec::new(), via: Vec::new() }]);
+            self.grant(sources, &back_map, vec![Target { to, ports: Vec::new(), via: Vec::new() }]);
         }
     }
 
     /// Sources that mean nobody at the moment are kept, as the service does.
-    fn grant(&mut self, origin: (&'static str, usize), sources: Sources, map: &str, targets: Vec<Target>) {
+    fn grant(&mut self, sources: Sources, map: &str, targets: Vec<Target>) {
         if !targets.is_empty() {
             let grant = Grant::Capabilities { map: map.into(), targets };
-            self.entries.push(Entry { sources, grant, source_list: OnceLock::new(), origins: vec![origin] });
+            self.entries.push(Entry { sources, grant });
         }
     }
 
@@ -269,11 +250,6 @@ impl Sources {
     pub fn is_empty(&self) -> bool {
         !self.everywhere && self.ranges.is_empty()
     }
-
-    /// Whether packets from this address are among them.
-    pub fn contain(&self, ip: std::net::IpAddr) -> bool {
-        self.everywhere || self.ranges.iter().any(|range| range.contains(ip))
-    }
 }
 
 impl Grant {
@@ -300,19 +276,6 @@ impl Target {
             Place::Devices(devices) => devices.get(place).copied().unwrap_or(false),
             Place::Range(range) => device.is_in(range) || device.routes_to(range),
             Place::Internet => device.exit,
-        }
-    }
-
-    /// Whether this address is part of it.
-    pub fn contains(&self, ip: std::net::IpAddr, tailnet: &Tailnet) -> bool {
-        match &self.to {
-            Place::Everything => true,
-            Place::Devices(devices) => {
-                let theirs = tailnet.devices.iter().zip(devices).filter(|(_, is_target)| **is_target);
-                theirs.into_iter().any(|(device, _)| device.ips.contains(&ip))
-            }
-            Place::Range(range) => range.contains(ip),
-            Place::Internet => INTERNET.iter().any(|range| range.contains(ip)),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Packet filters, as clients read them (protocol section 6.5).
 
 use super::compile::{Entry, Grant, Place, Target};
-use super::ranges::{INTERNET, Range};
-use super::rule::Ports;
-use super::tailnet::Device;
+use crate::policy::ranges::{INTERNET, Range};
+use crate::policy::rule::Ports;
+use crate::policy::tailnet::Device;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -43,7 +43,7 @@ fn rule(entry: &Entry, device: &Device, place: usize) -> Option<String> {
             format!(r#""CapGrant":[{{"Dsts":[{}],"CapMap":{map}}}]"#, prefixes.join(","))
         }
     };
-    let sources = entry.source_list.get_or_init(|| source_list(entry));
+    let sources = source_list(entry);
     Some(format!(r#"{{"SrcIPs":[{sources}],{rest}}}"#))
 }
 
