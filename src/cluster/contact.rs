@@ -5,6 +5,7 @@ use super::replica::{Metrics, Replica};
 use super::wire;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -26,12 +27,14 @@ const PULSE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Contact {
     heard: Mutex<Instant>,
     quorum: watch::Sender<bool>,
+    /// Whether this replica was removed: then it hears of no quorum any more.
+    removed: AtomicBool,
 }
 
 impl Contact {
     /// Not in touch yet, and not given up either.
     pub fn new() -> Self {
-        Self { heard: Mutex::new(Instant::now()), quorum: watch::Sender::new(false) }
+        Self { heard: Mutex::new(Instant::now()), quorum: watch::Sender::new(false), removed: AtomicBool::new(false) }
     }
 
     pub fn quorum(&self) -> watch::Receiver<bool> {
@@ -40,6 +43,17 @@ impl Contact {
 
     pub fn has_quorum(&self) -> bool {
         *self.quorum.borrow()
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Loses touch for good. Whether that is new.
+    pub fn remove(&self) -> bool {
+        let is_new = !self.removed.swap(true, Ordering::Relaxed);
+        self.set(false);
+        is_new
     }
 
     /// Whether nothing was heard of a quorum for the whole patience.
@@ -57,7 +71,7 @@ impl Contact {
         *heard = (*heard).max(at);
         let in_touch = heard.elapsed() < PATIENCE;
         drop(heard);
-        if in_touch {
+        if in_touch && !self.is_removed() {
             self.set(true);
         }
     }
@@ -145,6 +159,10 @@ impl Replica {
         let mut client = self.links.client(leader, &address, Purpose::Calls);
         let call = client.status(wire::StatusRequest {});
         let answer = tokio::time::timeout(PULSE_PATIENCE, call).await.ok()?.ok()?.into_inner();
+        if answer.caller_removed {
+            self.set_removed();
+            return None;
+        }
         // Both: the leader hears a quorum, and this replica hears the leader. It does not
         // if it was removed, or if only one direction of the network works.
         let age = answer.quorum_age_ms?.max(answer.caller_age_ms?);

@@ -1,6 +1,6 @@
 //! What can go wrong between an edge and the cluster.
 
-use crate::state::Refused;
+use crate::state::{Refused, ReplicaId};
 use std::path::PathBuf;
 
 /// A write did not happen, or nobody knows.
@@ -29,6 +29,17 @@ pub enum Unavailable {
     /// The change is larger than what replicas send each other; nothing was written.
     #[error("the change is {0} bytes long, and the limit is {limit}: make it smaller", limit = super::propose::PROPOSAL_LIMIT)]
     TooLarge(usize),
+    /// A member runs a release that cannot apply this change; nothing was written.
+    #[error("replica {replica} runs {release}, which does not know {command}: upgrade it first")]
+    Mixed {
+        replica: ReplicaId,
+        release: String,
+        /// The command's name.
+        command: String,
+    },
+    /// This replica belongs to the cluster no more.
+    #[error("replica {0} was removed from the cluster: ask another one, and stop this one")]
+    Removed(ReplicaId),
     /// This replica is stopping.
     #[error("this replica is stopping: ask another one")]
     Stopping,

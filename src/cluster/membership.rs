@@ -209,6 +209,7 @@ impl Replica {
             }
             Err(_) => return Err(format!("replica {id} does not answer at {address}: start it first")),
         };
+        self.check_release(id, &status.version, status.command_format)?;
         if status.initialized && Some(status.cluster_id) != self.feed.cluster_id() {
             return Err(format!(
                 "replica {id} has begun a cluster of its own: set its cluster.peers, and remove its data"

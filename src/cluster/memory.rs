@@ -4,14 +4,13 @@ use super::feed::Feed;
 use super::keys::Keyring;
 use super::secret::Secret;
 use super::{ClusterStatus, MemberStatus, MembershipError, Unavailable, Verification, VerifiedReplica};
-use crate::state::{
-    COMMAND_FORMAT, Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time,
-};
+use crate::state::{Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long a proposal may take: here nothing does.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,6 +24,7 @@ pub(super) struct Memory {
     pub quorum: watch::Sender<bool>,
     pub leads: watch::Sender<bool>,
     pub clients: AtomicU64,
+    pub leaving: CancellationToken,
     applied: Mutex<Applied>,
 }
 
@@ -46,6 +46,7 @@ impl Memory {
             quorum: watch::Sender::new(true),
             leads: watch::Sender::new(true),
             clients: AtomicU64::new(0),
+            leaving: CancellationToken::new(),
             applied: Mutex::new(Applied { state: State::default(), index: 0, sequence: 0 }),
         };
         let bootstrapped = memory.write(None, Command::Bootstrap { settings, keys });
@@ -66,7 +67,7 @@ impl Memory {
         // Time never goes back: the state's own clock is at least what it showed last.
         let time = if applied.index == 1 { Time::now() } else { Time::now().max(applied.state.clock()) };
         let proposal = Proposal {
-            format: COMMAND_FORMAT,
+            format: command.format(),
             request: RequestId {
                 incarnation: self.incarnation,
                 sequence: applied.sequence,

@@ -4,6 +4,7 @@
 //! disk and off the wire.
 
 mod bootstrap;
+mod compat;
 mod contact;
 mod errors;
 mod fatal;
@@ -15,6 +16,7 @@ mod options;
 mod peer;
 mod propose;
 mod read;
+mod removed;
 mod replica;
 mod report;
 mod secret;
@@ -30,6 +32,7 @@ mod verify;
 mod wire;
 
 pub use errors::{MembershipError, StartError, Unavailable, WriteError};
+pub use fatal::end_process_after;
 pub use keys::KeysError;
 pub use options::Options;
 pub use secret::SecretError;
@@ -43,6 +46,7 @@ use replica::Replica;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 /// A handle on the replica's part of the cluster. Cloning is cheap.
 #[derive(Clone)]
@@ -237,6 +241,32 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.clients.store(count, Ordering::Relaxed),
             Inner::Memory(memory) => memory.clients.store(count, Ordering::Relaxed),
+        }
+    }
+
+    /// Whether this replica was removed from its cluster. It then never has a quorum again.
+    pub fn is_removed(&self) -> bool {
+        match &self.inner {
+            Inner::Replica(running) => running.0.contact.is_removed(),
+            Inner::Memory(_) => false,
+        }
+    }
+
+    /// Cancelled when this replica begins to stop: no client should come any more.
+    pub fn leaving(&self) -> CancellationToken {
+        match &self.inner {
+            Inner::Replica(running) => running.0.leaving.clone(),
+            Inner::Memory(memory) => memory.leaving.clone(),
+        }
+    }
+
+    /// Begins to stop: cancels [`Cluster::leaving`], tells the others, so that clients are
+    /// sent elsewhere, and hands leadership over if this replica has it. Best effort, in
+    /// about a second; what is under way goes on.
+    pub async fn leave(&self) {
+        match &self.inner {
+            Inner::Replica(running) => running.0.leave().await,
+            Inner::Memory(memory) => memory.leaving.cancel(),
         }
     }
 

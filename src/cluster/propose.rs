@@ -6,7 +6,7 @@ use super::replica::{Replica, Stopped};
 use super::types::Logged;
 use super::wire;
 use super::{Unavailable, WriteError};
-use crate::state::{COMMAND_FORMAT, Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
+use crate::state::{Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use std::collections::BTreeSet;
@@ -36,6 +36,8 @@ pub enum Attempt {
     NotLeader(Option<ReplicaId>),
     /// It may have been written, or may yet be: only the same request may be tried again.
     InDoubt,
+    /// Nothing was written: some member could not apply it, as this says.
+    Unknown(wire::Mixed),
 }
 
 impl Replica {
@@ -62,9 +64,13 @@ impl Replica {
             let lost = self.contact.is_lost();
             return Err(if lost { Unavailable::NoQuorum } else { timed_out() }.into());
         };
+        if self.contact.is_removed() {
+            return Err(Unavailable::Removed(self.id).into());
+        }
+        self.check_known(&command)?;
         let request = self.requests.begin();
         // The leader sets time and deadline.
-        let (time, format) = (Time::default(), COMMAND_FORMAT);
+        let (time, format) = (Time::default(), command.format());
         let proposal = Proposal { format, request: request.id, deadline: time, time, idempotency_key, command };
         let bytes = encode(&proposal);
         if bytes.len() > PROPOSAL_LIMIT {
@@ -98,6 +104,9 @@ impl Replica {
                 }
                 Attempt::NotLeader(other) => hint = other.filter(|other| *other != self.id),
                 Attempt::InDoubt => in_doubt = true,
+                // An earlier attempt may have been written, and only its outcome would tell.
+                Attempt::Unknown(_) if in_doubt => {}
+                Attempt::Unknown(mixed) => return Err(Unavailable::from(mixed).into()),
             }
             if !in_doubt && self.contact.is_hopeless(begun) {
                 return Err(Unavailable::NoQuorum.into());
@@ -108,6 +117,9 @@ impl Replica {
 
     /// One attempt, if this replica leads. `patience` is what the request has left.
     pub async fn propose_here(&self, mut proposal: Proposal, patience: Duration) -> Result<Attempt, Stopped> {
+        if let Err(Unavailable::Mixed { replica, release, command }) = self.check_known(&proposal.command) {
+            return Ok(Attempt::Unknown(wire::Mixed { replica: replica.0, release, command }));
+        }
         proposal.time = self.stamp();
         proposal.deadline = proposal.time + patience;
         let write = self.raft.client_write(Logged(encode(&proposal).into()));
@@ -206,6 +218,7 @@ impl From<Attempt> for wire::ForwardResponse {
             }
             Attempt::NotLeader(leader) => Result::NotLeader(wire::NotLeader::new(leader)),
             Attempt::InDoubt => Result::InDoubt(InDoubt {}),
+            Attempt::Unknown(mixed) => Result::Unknown(mixed),
         };
         Self { result: Some(result) }
     }
@@ -220,8 +233,15 @@ impl TryFrom<wire::ForwardResponse> for Attempt {
                 Attempt::Answer { index: answer.index, outcome: serde_json::from_slice(&answer.outcome)? }
             }
             Some(Result::NotLeader(other)) => Attempt::NotLeader(other.hint()),
+            Some(Result::Unknown(mixed)) => Attempt::Unknown(mixed),
             Some(Result::InDoubt(_)) | None => Attempt::InDoubt,
         })
+    }
+}
+
+impl From<wire::Mixed> for Unavailable {
+    fn from(mixed: wire::Mixed) -> Self {
+        Self::Mixed { replica: ReplicaId(mixed.replica), release: mixed.release, command: mixed.command }
     }
 }
 

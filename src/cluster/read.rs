@@ -24,6 +24,9 @@ impl Replica {
         if self.stopping.is_cancelled() {
             return Err(Unavailable::Stopping);
         }
+        if self.contact.is_removed() {
+            return Err(Unavailable::Removed(self.id));
+        }
         let replica = self.clone();
         let task = async move {
             tokio::select! {

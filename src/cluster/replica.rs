@@ -9,7 +9,7 @@ use super::secret::Secret;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
 use super::{Options, PeerContact};
-use crate::state::{ReplicaId, Time};
+use crate::state::{Command, ReplicaId, Standing, Time};
 use crate::tailcfg::PrivateKey;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -21,6 +21,8 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+/// How long a stopping replica tries to tell the others.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a stopping leader waits for another to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long what still runs may take to end.
@@ -50,6 +52,8 @@ pub struct Replica {
     pub contact: Contact,
     pub leads: watch::Sender<bool>,
     pub clients: AtomicU64,
+    /// No client should come any more.
+    pub leaving: CancellationToken,
     pub stopping: CancellationToken,
     pub handle: Handle,
     pub secret: Secret,
@@ -126,6 +130,7 @@ impl Replica {
             contact: Contact::new(),
             leads: watch::Sender::new(false),
             clients: AtomicU64::new(0),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             handle: parts.handle,
             secret: parts.secret,
@@ -212,11 +217,31 @@ impl Replica {
         contact.collect()
     }
 
+    /// Begins to stop: see [`Cluster::leave`](super::Cluster::leave).
+    pub async fn leave(self: &Arc<Self>) {
+        self.leaving.cancel();
+        let is_alone = self.metrics().membership_config.membership().voter_ids().count() < 2;
+        if is_alone || !self.contact.has_quorum() {
+            return;
+        }
+        let standing = Standing::Leaving;
+        let tell = Command::SetStanding { replica: self.id, incarnation: self.incarnation, standing };
+        match tokio::time::timeout(LEAVE_PATIENCE, self.write(None, tell)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!("stopping without telling the others first: {error}"),
+            Err(_) => tracing::info!("stopping without telling the others first: no answer in time"),
+        }
+        self.hand_over().await;
+        // Or it could be elected again, only to go.
+        self.raft.runtime_config().elect(false);
+    }
+
     /// Stops for good: hands leadership over, then stops Raft, closes the store.
     pub async fn shutdown(&self) {
         if self.stopping.is_cancelled() {
             return;
         }
+        self.leaving.cancel();
         self.hand_over().await;
         self.stopping.cancel();
         if let Err(error) = self.raft.shutdown().await {

@@ -6,7 +6,7 @@ use super::replica::Replica;
 use super::types::{Moment, age};
 use super::wire;
 use super::{ClusterStatus, MemberStatus};
-use crate::state::ReplicaId;
+use crate::state::{COMMAND_FORMAT, ReplicaId};
 use futures::future::join_all;
 use openraft::ServerState;
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ impl Replica {
             committed: metrics.local_committed.map(|id| id.index),
             clients: self.clients.load(Ordering::Relaxed),
             initialized: self.raft.is_initialized().await.unwrap_or(true),
+            command_format: COMMAND_FORMAT,
+            caller_removed: self.feed.removed().contains(&caller),
             knows_caller: view.replica(caller).is_some() || self.feed.removed().contains(&caller),
             quorum_age_ms: quorum_heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             caller_age_ms: caller_age.map(age_ms),
@@ -126,22 +128,36 @@ impl Replica {
         is_member: bool,
     ) -> Vec<String> {
         let mut warnings: Vec<String> = answers.values().filter_map(|answer| answer.as_ref().err()).cloned().collect();
-        if members.is_empty() {
+        if self.contact.is_removed() {
+            warnings.push(self.removal_notice());
+        } else if members.is_empty() {
             warnings.push(format!("replica {} is in no cluster yet", self.id));
         } else if !is_member {
             warnings.push(format!("replica {} is no member of the cluster (any more)", self.id));
         }
-        let mut versions: Vec<&str> = members.iter().map(|m| &*m.version).filter(|v| !v.is_empty()).collect();
-        versions.sort_unstable();
-        versions.dedup();
-        if versions.len() > 1 {
-            warnings.push(format!("the replicas run different releases: {}", versions.join(", ")));
-        }
+        warnings.extend(mixed_releases(members));
         for replica in self.feed.view().replicas() {
             warnings.extend(replica.config_differs.iter().map(|d| format!("replica {}: {d}", replica.id)));
         }
         warnings
     }
+}
+
+/// Who runs which release, if they differ.
+fn mixed_releases(members: &[MemberStatus]) -> Option<String> {
+    let mut releases = BTreeMap::<&str, Vec<String>>::new();
+    for member in members.iter().filter(|member| !member.version.is_empty()) {
+        releases.entry(&member.version).or_default().push(member.id.to_string());
+    }
+    if releases.len() < 2 {
+        return None;
+    }
+    let list: Vec<String> =
+        releases.iter().map(|(release, ids)| format!("{release} (replica {})", ids.join(", "))).collect();
+    Some(format!(
+        "the replicas run different releases: {}; what only the newer ones know is refused until all are upgraded",
+        list.join(", ")
+    ))
 }
 
 fn age_ms(moment: Moment) -> u64 {

@@ -4,6 +4,7 @@ use super::bootstrap::Place;
 use super::fatal::die;
 use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
+use super::removed::was_removed;
 use super::replica::{Machinery, OwnRuntime, Parts, Replica};
 use super::secret::Secret;
 use super::store::Store;
@@ -85,6 +86,11 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().follow_raft());
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
+    spawn(replica, replica.clone().watch_removal());
+    if was_removed(&replica.options.data_dir) {
+        replica.set_removed();
+        return Ok(());
+    }
 
     if replica.options.listen_addr.is_some() {
         spawn(replica, replica.clone().announce_address());

@@ -1,5 +1,7 @@
 //! Several replicas in one process, over real sockets, TLS and disks.
 
+mod handover;
+
 use super::*;
 use crate::state::{Allocation, Refused, Settings};
 use std::path::PathBuf;
@@ -446,6 +448,7 @@ async fn a_replica_that_lost_its_data_does_not_come_back_under_its_number() {
         client_addresses: Vec::new(),
         relay: None,
         config_differs: Vec::new(),
+        standing: crate::state::Standing::Serving,
     };
     field.at(3).write(Command::ReplicaUp(up)).await.unwrap();
     field.stop(3).await;

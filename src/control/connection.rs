@@ -4,12 +4,15 @@
 use super::noise::NoiseStream;
 use crate::tailcfg::{CapVer, MachineKey, PrivateKey};
 use axum::Router;
-use hyper::body::Incoming;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -56,20 +59,33 @@ pub(super) fn early_payload() -> Vec<u8> {
     payload
 }
 
-/// Serves requests until the client goes, the quorum is lost, or `stop`. Without a
-/// quorum the whole connection must go: a client whose stream alone ended would
-/// ask again on the connection that it has.
+/// What ends a connection that its client would keep.
+pub(super) struct Ends {
+    pub quorum: watch::Receiver<bool>,
+    /// The server is going to stop: what is under way may end by itself.
+    pub leaving: CancellationToken,
+    pub stop: CancellationToken,
+}
+
+/// Serves requests until the client goes, the quorum is lost, or the server stops.
+/// Without a quorum the whole connection must go: a client whose stream alone ended
+/// would ask again on the connection that it has. For the same reason a server that is
+/// going to stop closes a connection when the first response on it ends, which is its
+/// stream, as a rule.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: NoiseStream<S>,
     peer: Peer,
     machine: Router,
-    mut quorum: watch::Receiver<bool>,
-    stop: CancellationToken,
+    Ends { mut quorum, leaving, stop }: Ends,
 ) {
     let _open = Counted::new();
+    let over = CancellationToken::new();
+    let last = over.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        machine.clone().oneshot(request)
+        let end = ResponseEnd { leaving: leaving.clone(), over: over.clone() };
+        let answer = machine.clone().oneshot(request);
+        async move { answer.await.map(|response| response.map(|body| Guarded { body, _end: end })) }
     });
     let http = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -84,17 +100,62 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut http = pin!(http);
     let lost = async { quorum.wait_for(|has_quorum| !has_quorum).await.map(drop) };
     tokio::select! {
-        ended = http.as_mut() => match ended {
-            Ok(()) => tracing::debug!(machine = ?peer.machine_key, "a client closed its connection"),
-            Err(error) => tracing::debug!(machine = ?peer.machine_key, %error, "a client's connection broke"),
-        },
+        ended = http.as_mut() => {
+            match ended {
+                Ok(()) => tracing::debug!(machine = ?peer.machine_key, "a client closed its connection"),
+                Err(error) => tracing::debug!(machine = ?peer.machine_key, %error, "a client's connection broke"),
+            }
+            return;
+        }
         _ = lost => {
             tracing::debug!(machine = ?peer.machine_key, "closed a client's connection, since there is no quorum");
+            return;
         }
-        () = stop.cancelled() => {
-            http.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(DRAIN, http.as_mut()).await;
+        () = last.cancelled() => {}
+        () = stop.cancelled() => {}
+    }
+    http.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(DRAIN, http.as_mut()).await;
+}
+
+/// A response's body that notices its end.
+struct Guarded {
+    body: Body,
+    _end: ResponseEnd,
+}
+
+/// Dropped with a response; one that ends while the server is going to stop is the
+/// last of its connection.
+struct ResponseEnd {
+    leaving: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Drop for ResponseEnd {
+    fn drop(&mut self) {
+        if self.leaving.is_cancelled() {
+            self.over.cancel();
         }
+    }
+}
+
+impl hyper::body::Body for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -92,10 +92,13 @@ struct Admitted {
 async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refusal> {
     // Before the upgrade: a client takes the first of its addresses that completes
     // one, so refusing is what moves it on to a replica with a quorum.
+    if shared.cluster.is_removed() {
+        return Err(Refusal::Unavailable(Unavailable::Removed(shared.cluster.id())));
+    }
     if !*shared.quorum.borrow() {
         return Err(Refusal::Unavailable(Unavailable::NoQuorum));
     }
-    if shared.stop.is_cancelled() {
+    if shared.stop.is_cancelled() || shared.cluster.leaving().is_cancelled() {
         return Err(Refusal::Unavailable(Unavailable::Stopping));
     }
     let key = shared.cluster.noise_key().ok_or(Refusal::NotSetUp)?;
@@ -200,8 +203,12 @@ impl Admitted {
         match begun.await {
             Ok(Ok(())) => {
                 let peer = Peer { machine_key: accepted.machine_key, version: accepted.version, ip: self.ip };
-                let quorum = self.shared.quorum.clone();
-                connection::serve(stream, peer, self.shared.machine.clone(), quorum, self.shared.stop.clone()).await;
+                let ends = connection::Ends {
+                    quorum: self.shared.quorum.clone(),
+                    leaving: self.shared.cluster.leaving(),
+                    stop: self.shared.stop.clone(),
+                };
+                connection::serve(stream, peer, self.shared.machine.clone(), ends).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(ip = %self.ip, %error, "a Noise connection ended before its first request")

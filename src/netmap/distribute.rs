@@ -2,8 +2,9 @@
 
 use super::Inner;
 use super::mailbox::{End, Mailbox, Marks, union};
-use crate::policy::PolicyView;
-use crate::state::{Batch, Change, Node, NodeChange, NodeId, SessionId, State, UserId};
+use super::registry::StreamId;
+use crate::policy::{PolicyView, Step};
+use crate::state::{Batch, Change, NodeChange, NodeId, SessionId, State, UserId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -13,32 +14,42 @@ const MARKED_IN_ONE_GO: usize = 256;
 
 /// Runs until the cluster stops.
 pub(super) async fn follow(inner: Arc<Inner>, mut batches: broadcast::Receiver<Arc<Batch>>) {
+    // What the batch before this one had in force.
+    let mut policy = inner.policies.in_force(&inner.cluster.view());
     loop {
         match batches.recv().await {
-            Ok(batch) => distribute(&inner, &batch).await,
-            Err(RecvError::Lagged(_)) => look_again(&inner).await,
+            Ok(batch) => policy = distribute(&inner, &batch, policy).await,
+            Err(RecvError::Lagged(_)) => policy = look_again(&inner).await,
             Err(RecvError::Closed) => return inner.end_all(End::Stopping),
         }
     }
 }
 
 /// Nobody knows what changed: every client gets everything.
-async fn look_again(inner: &Arc<Inner>) {
-    mark_all(inner, &inner.cluster.view(), |_, mailbox| mailbox.mark(0, |marks| marks.everything = true)).await;
+async fn look_again(inner: &Arc<Inner>) -> Arc<PolicyView> {
+    let view = inner.cluster.view();
+    mark_all(inner, &view, |_, mailbox| mailbox.mark(0, |marks| marks.everything = true)).await;
     for session in inner.registry.missing_in(|| inner.cluster.view()) {
         inner.runtime.spawn(inner.clone().reopen(session));
     }
+    inner.policies.in_force(&view)
 }
 
-async fn distribute(inner: &Arc<Inner>, batch: &Batch) {
+async fn distribute(inner: &Arc<Inner>, batch: &Batch, before: Arc<PolicyView>) -> Arc<PolicyView> {
     let news = News::of(inner, batch);
-    if news.is_for_clients() {
-        let policy = inner.policies.in_force(&batch.view);
+    let policy = inner.policies.in_force(&batch.view);
+    let unchanged = Arc::ptr_eq(&before, &policy);
+    if news.is_for_clients() || !unchanged {
+        let step = Step::new(before, policy.clone(), news.nodes.keys().copied());
         let nodes = batch.view.node_count();
-        let mark = |viewer: &Arc<Node>, mailbox: &Mailbox| {
-            mailbox.mark_at(batch.index, nodes, |marks| news.add_to(marks, &policy, viewer));
+        let mark = |viewer: NodeId, mailbox: &Mailbox| {
+            mailbox.mark_at(batch.index, nodes, |marks| news.add_to(marks, &step, viewer));
         };
-        mark_all(inner, &batch.view, mark).await;
+        let audience = if news.is_for_all() { None } else { step.audience(inner.registry.count()) };
+        match audience {
+            None => mark_all(inner, &batch.view, mark).await,
+            Some(viewers) => mark_each(inner.registry.streams_of(viewers), mark).await,
+        }
     }
     // After the others were told.
     for node in news.gone {
@@ -49,27 +60,30 @@ async fn distribute(inner: &Arc<Inner>, batch: &Batch) {
     for session in news.closed {
         inner.runtime.spawn(inner.clone().reopen(session));
     }
+    policy
 }
 
 /// Calls `mark` for every stream whose node is there.
-async fn mark_all(inner: &Inner, view: &State, mark: impl Fn(&Arc<Node>, &Mailbox)) {
-    for (n, (stream, mailbox)) in inner.registry.all().into_iter().enumerate() {
+async fn mark_all(inner: &Inner, view: &State, mark: impl Fn(NodeId, &Mailbox)) {
+    let mut streams = inner.registry.all();
+    streams.retain(|(stream, _)| view.node(stream.node).is_some());
+    mark_each(streams, mark).await;
+}
+
+async fn mark_each(streams: Vec<(StreamId, Arc<Mailbox>)>, mark: impl Fn(NodeId, &Mailbox)) {
+    for (n, (stream, mailbox)) in streams.into_iter().enumerate() {
         if n % MARKED_IN_ONE_GO == MARKED_IN_ONE_GO - 1 {
             tokio::task::yield_now().await;
         }
-        if let Some(viewer) = view.node(stream.node) {
-            mark(viewer, &mailbox);
-        }
+        mark(stream.node, &mailbox);
     }
 }
 
 /// One batch, sorted by what it means to streams.
 #[derive(Default)]
 struct News {
-    /// With the record as it is now; `None`: it is gone.
-    nodes: BTreeMap<NodeId, (NodeChange, Option<Arc<Node>>)>,
+    nodes: BTreeMap<NodeId, NodeChange>,
     users: Vec<UserId>,
-    policy: bool,
     replicas: bool,
     everything: bool,
     gone: Vec<NodeId>,
@@ -83,14 +97,15 @@ impl News {
         let mut news = Self::default();
         for change in &batch.changes {
             match change {
-                Change::NodeAdded(node) => news.add(batch, *node, whole),
-                Change::NodeChanged { node, what } => news.add(batch, *node, *what),
+                Change::NodeAdded(node) => news.add(*node, whole),
+                Change::NodeChanged { node, what } => news.add(*node, *what),
                 Change::NodeRemoved(node) => {
-                    news.add(batch, *node, whole);
+                    news.add(*node, whole);
                     news.gone.push(*node);
                 }
                 Change::UserChanged(user) => news.users.push(*user),
-                Change::PolicyChanged => news.policy = true,
+                // What became of the policy shows in who sees whom.
+                Change::PolicyChanged => {}
                 // Names and addresses of all nodes hang on the settings.
                 Change::SettingsChanged => news.everything = true,
                 Change::ReplicasChanged(_) => news.replicas = true,
@@ -105,30 +120,44 @@ impl News {
         news
     }
 
-    fn add(&mut self, batch: &Batch, node: NodeId, what: NodeChange) {
-        let (known, _) = self.nodes.entry(node).or_insert_with(|| (what, batch.view.node(node).cloned()));
+    fn add(&mut self, node: NodeId, what: NodeChange) {
+        let known = self.nodes.entry(node).or_default();
         *known = union(*known, what);
     }
 
     /// Whether there may be a client that has to be told.
     fn is_for_clients(&self) -> bool {
-        !self.nodes.is_empty() || !self.users.is_empty() || self.policy || self.replicas || self.everything
+        !self.nodes.is_empty() || self.is_for_all()
+    }
+
+    /// Whether anybody may have to be told.
+    fn is_for_all(&self) -> bool {
+        !self.users.is_empty() || self.replicas || self.everything
     }
 
     /// What of it concerns one viewer.
-    fn add_to(&self, marks: &mut Marks, policy: &PolicyView, viewer: &Node) {
-        for (&id, (what, node)) in &self.nodes {
-            // Who may no longer see a node has to be told too, so only what says
-            // nothing about who sees it is kept from others.
-            let concerns =
-                what.record || id == viewer.id || node.as_deref().is_some_and(|node| policy.sees(viewer, node));
-            if concerns {
+    fn add_to(&self, marks: &mut Marks, step: &Step, viewer: NodeId) {
+        const WHOLE: NodeChange = NodeChange {
+            record: true,
+            online: false,
+            endpoints: false,
+            home_derp: false,
+            disco_key: false,
+            key: false,
+        };
+        let plan = step.plan(viewer);
+        for &id in &plan.seen {
+            if let Some(what) = self.nodes.get(&id) {
                 marks.add_node(id, *what);
             }
         }
+        plan.flipped.iter().filter(|id| **id != viewer).for_each(|id| marks.add_node(*id, WHOLE));
+        if let Some(what) = self.nodes.get(&viewer) {
+            marks.add_node(viewer, *what);
+        }
         marks.users.extend(&self.users);
-        // Rules name users, and who is meant follows their names and addresses.
-        marks.policy |= self.policy || !self.users.is_empty() && !policy.is_plain();
+        marks.rules |= plan.rules;
+        marks.policy |= step.is_other_policy();
         marks.replicas |= self.replicas;
         marks.everything |= self.everything;
     }

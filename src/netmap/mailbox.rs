@@ -21,7 +21,11 @@ pub(super) struct Marks {
     /// differs in its record.
     pub nodes: BTreeMap<NodeId, NodeChange>,
     pub users: BTreeSet<UserId>,
+    /// Other rules are in force.
     pub policy: bool,
+    /// The rules are the same, and may read differently for this client: addresses
+    /// in them changed, or it is of another class.
+    pub rules: bool,
     pub dns: bool,
     pub derp_map: bool,
     /// Replicas came, went or moved.

@@ -14,6 +14,7 @@ mod frame;
 mod gather;
 mod idset;
 mod mailbox;
+mod pace;
 mod registry;
 mod render;
 mod session;
@@ -31,6 +32,7 @@ use crate::tailcfg::{CapVer, DerpMap};
 use bytes::Bytes;
 use gather::Gatherer;
 use mailbox::{End, Marks};
+use pace::Pace;
 use registry::Registry;
 use render::Renderer;
 use session::Held;
@@ -40,7 +42,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long [`Hub::drain`] waits for the last streams to be let go of.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves the map streams of this replica. Cloning is cheap.
 #[derive(Clone)]
@@ -59,6 +61,7 @@ struct Inner {
     registry: Registry,
     renderer: Renderer,
     gatherer: Gatherer,
+    pace: Pace,
     /// How many streams are in somebody's hands, ended ones too.
     bodies: watch::Sender<usize>,
     /// A stream may be dropped by a thread that runs no tasks.
@@ -111,6 +114,7 @@ impl Hub {
             registry: Registry::new(cluster.clone()),
             renderer: Renderer::new(&environment),
             gatherer: Gatherer::start(cluster.clone()),
+            pace: Pace::new(),
             bodies: watch::Sender::new(0),
             runtime: tokio::runtime::Handle::current(),
             cluster: cluster.clone(),

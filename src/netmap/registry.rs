@@ -212,6 +212,13 @@ impl Registry {
         rows.map(|row| (row.stream, row.mailbox.clone())).collect()
     }
 
+    /// The streams of some nodes, with their mailboxes.
+    pub fn streams_of(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<(StreamId, Arc<Mailbox>)> {
+        let table = lock(&self.table);
+        let slots = nodes.into_iter().filter_map(|node| table.slots.get(&node));
+        slots.flat_map(|slot| &slot.streams).map(|row| (row.stream, row.mailbox.clone())).collect()
+    }
+
     /// How many streams are held.
     pub fn count(&self) -> usize {
         lock(&self.table).streams

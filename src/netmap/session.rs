@@ -90,10 +90,21 @@ impl Inner {
     }
 
     /// Closes the session of a stream that is gone: at once if its node has a newer
-    /// one here, so nobody ever sees it offline; else when it had time to come back.
+    /// one here, so nobody ever sees it offline; else when it had time to come back,
+    /// during which there was a quorum all along: without one it could not.
     async fn retire(self: Arc<Self>, Retiring { session, mut opened }: Retiring) {
-        let came_back = opened.wait_for(|latest| *latest > session.number);
-        let _ = tokio::time::timeout(self.offline_grace, came_back).await;
+        let mut quorum = self.quorum.clone();
+        loop {
+            let had_quorum = *quorum.borrow_and_update();
+            let came_back = opened.wait_for(|latest| *latest > session.number);
+            let came_back = tokio::time::timeout(self.offline_grace, came_back).await.is_ok();
+            if came_back || had_quorum && !quorum.has_changed().unwrap_or(false) {
+                break;
+            }
+            if quorum.wait_for(|is_there| *is_there).await.is_err() {
+                break;
+            }
+        }
         let close = || Report::Close { session };
         self.insist(close, || true).await;
         self.registry.retired(session);

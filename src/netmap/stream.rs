@@ -8,11 +8,8 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-/// How long a change waits for company: one message for what one command, or a few
-/// in a row, changed.
-const COALESCE: Duration = Duration::from_millis(5);
 /// Clients give a stream up after 120 s without a message.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(50);
 /// What is added at most, as a share: it spreads the keep-alives of clients that
@@ -75,7 +72,7 @@ impl Stream {
             if let Some(why) = self.held.mailbox.ended() {
                 return self.last(why);
             }
-            sleep(COALESCE).await;
+            self.inner.pace.wait().await;
             // The marks first: the view that is read then has everything that they stand for.
             let marks = self.held.mailbox.take();
             let view = self.inner.cluster.view();

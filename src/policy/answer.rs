@@ -1,7 +1,7 @@
 //! Whether packets from one address get to another, and which rules let them.
 
 use super::classes::{Classes, Placed};
-use super::program::{Aim, From, Gives, Line, Whither};
+use super::program::{Aim, From, Gives, Line, Shape, Whither};
 use super::ranges::{INTERNET, TAILNET};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -81,7 +81,7 @@ impl<'c> Answers<'c> {
         }
     }
 
-    fn shape(&self, placed: &Placed) -> &'c super::classes::Shape {
+    fn shape(&self, placed: &Placed) -> &'c Shape {
         &self.classes.class(placed.class).shape
     }
 }

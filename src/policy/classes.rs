@@ -7,21 +7,26 @@
 use super::Policy;
 use super::bits::Bits;
 use super::people::People;
-use super::program::Program;
+use super::program::{Program, Shape};
 use super::ranges::{Range, TAILNET};
 use super::source::{self, Source, SourceList};
 use super::tailnet::{Device, Person, Tailnet};
 use super::wire_filter::ClassFilter;
 use crate::state::{NodeId, UserId};
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet, Vector};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Empty classes that are kept beside as many as are in use: someone may come back.
 pub(super) const SPARE_CLASSES: usize = 256;
 
-/// The number of a class. It says something in one lineage of [`Classes`] only.
+/// The number of a class: the same in all [`Classes`] of one [`Program`].
 pub(super) type ClassId = usize;
+
+/// Stamps of classes are never used again.
+static LAST_STAMP: AtomicU64 = AtomicU64::new(0);
 
 /// All devices, by class. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -32,8 +37,7 @@ pub(super) struct Classes {
     user_bits: OrdMap<UserId, Bits>,
     nodes: OrdMap<NodeId, Arc<Placed>>,
     of_user: OrdSet<(UserId, NodeId)>,
-    by_key: OrdMap<Key, ClassId>,
-    classes: Vector<Arc<Class>>,
+    classes: OrdMap<ClassId, Arc<Class>>,
     sources: Vector<Arc<Source>>,
     /// What `*` means as a source beside [`TAILNET`], and how many devices make it so.
     beyond: OrdMap<Range, u32>,
@@ -43,18 +47,10 @@ pub(super) struct Classes {
 }
 
 /// A device in its class.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     pub device: Device,
     pub class: ClassId,
-}
-
-/// What the policy knows of a device.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    bits: Bits,
-    /// The user, where a rule is about each user's own devices.
-    own: Option<UserId>,
 }
 
 /// Devices that the policy cannot tell apart.
@@ -62,29 +58,19 @@ struct Key {
 pub(super) struct Class {
     pub shape: Arc<Shape>,
     pub nodes: OrdSet<NodeId>,
-    /// Counts up when the class's rules may read differently.
-    pub version: u64,
+    /// Another one when the class's rules may read differently.
+    pub stamp: u64,
     /// Made when first asked for.
     pub filter: OnceLock<Arc<ClassFilter>>,
     pub ssh: OnceLock<Arc<str>>,
     pub attributes: OnceLock<Arc<BTreeSet<String>>>,
 }
 
-/// What a class is, whichever devices are in it.
-#[derive(Debug)]
-pub(super) struct Shape {
-    pub bits: Bits,
-    pub own: Option<UserId>,
-    /// The sources that its devices are among.
-    from: Bits,
-    /// The sources whose packets may reach it.
-    to: Bits,
-    /// The sources whose lists have its addresses.
-    feeds: Bits,
-    /// Lines with a target here, ascending.
-    pub lines: Vec<usize>,
-    /// Lines from the user's own devices.
-    pub own_lines: Vec<usize>,
+/// Whether their devices are told the same rules.
+impl PartialEq for Class {
+    fn eq(&self, other: &Self) -> bool {
+        self.stamp == other.stamp
+    }
 }
 
 /// What has to be made anew.
@@ -107,8 +93,7 @@ impl Classes {
             user_bits: OrdMap::new(),
             nodes: OrdMap::new(),
             of_user: OrdSet::new(),
-            by_key: OrdMap::new(),
-            classes: Vector::new(),
+            classes: OrdMap::new(),
             sources,
             beyond: OrdMap::new(),
             own_classes: OrdMap::new(),
@@ -139,7 +124,7 @@ impl Classes {
         }
         dirty.changed |= !affected.is_empty();
         if dirty.changed && self.program.names_people() {
-            dirty.classes.add(&(0..self.classes.len()).collect());
+            dirty.classes = self.classes.keys().copied().collect();
         }
         // A node that is taken away has to be known before its user is.
         for (id, device) in devices {
@@ -162,7 +147,44 @@ impl Classes {
     }
 
     pub fn class(&self, class: ClassId) -> &Arc<Class> {
-        &self.classes[class]
+        &self.classes[&class]
+    }
+
+    /// Whether there ever was a device of this class.
+    pub fn has_class(&self, class: ClassId) -> bool {
+        self.classes.contains_key(&class)
+    }
+
+    /// Whether class numbers mean the same in both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.program, &other.program)
+    }
+
+    /// Nodes that are not the same, with their classes in this and in the other one.
+    /// The work follows the differences.
+    pub fn moved<'c>(
+        &'c self,
+        other: &'c Self,
+    ) -> impl Iterator<Item = (NodeId, Option<ClassId>, Option<ClassId>)> + 'c {
+        self.nodes.diff(&other.nodes).map(|item| match item {
+            DiffItem::Add(id, new) => (*id, None, Some(new.class)),
+            DiffItem::Update { old, new } => (*old.0, Some(old.1.class), Some(new.1.class)),
+            DiffItem::Remove(id, old) => (*id, Some(old.class), None),
+        })
+    }
+
+    /// Classes of the other one whose rules may read differently than in this one.
+    pub fn retold<'c>(&'c self, other: &'c Self) -> impl Iterator<Item = ClassId> + 'c {
+        self.classes.diff(&other.classes).filter_map(|item| match item {
+            DiffItem::Add(id, _) => Some(*id),
+            DiffItem::Update { new, .. } => Some(*new.0),
+            DiffItem::Remove(..) => None,
+        })
+    }
+
+    /// All classes, some of them without devices.
+    pub fn classes(&self) -> impl Iterator<Item = (ClassId, &Arc<Class>)> {
+        self.classes.iter().map(|(id, class)| (*id, class))
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, ClassId)> {
@@ -186,15 +208,14 @@ impl Classes {
 
     /// Whether devices of one class may reach those of the other, or the other way round.
     pub fn see_each_other(&self, a: ClassId, b: ClassId) -> bool {
-        let (a, b) = (&self.classes[a].shape, &self.classes[b].shape);
+        let (a, b) = (&self.classes[&a].shape, &self.classes[&b].shape);
         let own = || a.own.is_some() && a.own == b.own && !(a.own_lines.is_empty() && b.own_lines.is_empty());
         a.from.meets(&b.to) || b.from.meets(&a.to) || own()
     }
 
-    #[cfg(test)]
     /// All classes with devices that see, and are seen by, those of this one.
     pub fn seen_by(&self, class: ClassId) -> Bits {
-        let shape = &self.classes[class].shape;
+        let shape = &self.classes[&class].shape;
         let mut all = Bits::default();
         shape.from.iter().for_each(|source| all.add(&self.sources[source].to));
         shape.to.iter().for_each(|source| all.add(&self.sources[source].from));
@@ -217,7 +238,7 @@ impl Classes {
 
     /// The devices of some classes, class by class.
     pub fn nodes_of<'c>(&'c self, classes: &'c Bits) -> impl Iterator<Item = NodeId> + 'c {
-        classes.iter().flat_map(|class| self.classes[class].nodes.iter().copied())
+        classes.iter().flat_map(|class| self.classes[&class].nodes.iter().copied())
     }
 
     fn fixed_list(&self, source: usize) -> SourceList {
@@ -275,7 +296,7 @@ impl Classes {
         }
         for (placed, is_new) in [(&old, false), (&new, true)] {
             let Some(placed) = placed else { continue };
-            let class = Arc::make_mut(&mut self.classes[placed.class]);
+            let class = Arc::make_mut(self.classes.get_mut(&placed.class).expect("a class with devices is there"));
             if is_new {
                 self.empty -= usize::from(class.nodes.is_empty());
                 class.nodes.insert(id);
@@ -317,50 +338,31 @@ impl Classes {
     fn class_for(&mut self, device: &Device) -> ClassId {
         let mut bits = device.user().and_then(|user| self.user_bits.get(&user)).cloned().unwrap_or_default();
         self.program.selectors.of_device(device, &mut bits);
-        let (lines, own_lines) = self.program.lines_at(&bits, device.user().is_some());
-        let has_own = !own_lines.is_empty() || self.program.has_own_ssh(&bits);
-        let key = Key { bits, own: device.user().filter(|_| has_own) };
-        if let Some(known) = self.by_key.get(&key) {
-            return *known;
+        let (id, shape) = self.program.class(bits, device.user());
+        if !self.classes.contains_key(&id) {
+            self.enlist(id, &shape);
+            self.empty += 1;
+            let class = Class {
+                shape,
+                nodes: OrdSet::new(),
+                stamp: stamp(),
+                filter: OnceLock::new(),
+                ssh: OnceLock::new(),
+                attributes: OnceLock::new(),
+            };
+            self.classes.insert(id, Arc::new(class));
         }
-        let id = self.classes.len();
-        let set_sources =
-            |lines: &[usize]| -> Bits { lines.iter().filter_map(|line| self.program.lines[*line].source()).collect() };
-        let shape = Shape {
-            from: self.program.sources_of(&key.bits),
-            to: set_sources(&lines),
-            feeds: self.program.fed_by(&key.bits),
-            lines,
-            own_lines,
-            bits: key.bits.clone(),
-            own: key.own,
-        };
-        self.enlist(id, &shape);
-        self.by_key.insert(key, id);
-        self.empty += 1;
-        self.classes.push_back(Arc::new(Class {
-            shape: Arc::new(shape),
-            nodes: OrdSet::new(),
-            version: 0,
-            filter: OnceLock::new(),
-            ssh: OnceLock::new(),
-            attributes: OnceLock::new(),
-        }));
         id
     }
 
     /// Tells the sources of a new class.
     fn enlist(&mut self, id: ClassId, shape: &Shape) {
-        let ssh = self.program.ssh.iter();
-        let here =
-            ssh.filter(|line| line.destinations.meets(&shape.bits) || line.is_for_own(&self.program, &shape.bits));
-        let ssh: Bits = here.map(|line| line.source).collect();
         for (sources, set) in [
             (&shape.from, (|source| &mut source.from) as fn(&mut Source) -> &mut Bits),
             (&shape.feeds, |source| &mut source.fed_by),
             (&shape.to, |source| &mut source.to),
             (&shape.to, |source| &mut source.used_by),
-            (&ssh, |source| &mut source.used_by),
+            (&shape.ssh, |source| &mut source.used_by),
         ] {
             for source in sources.iter() {
                 set(Arc::make_mut(&mut self.sources[source])).set(id);
@@ -396,11 +398,16 @@ impl Classes {
             source.principals = OnceLock::new();
         }
         for number in classes.iter() {
-            let class = Arc::make_mut(&mut self.classes[number]);
-            class.version += 1;
+            let Some(class) = self.classes.get_mut(&number) else { continue };
+            let class = Arc::make_mut(class);
+            class.stamp = stamp();
             (class.filter, class.ssh) = (OnceLock::new(), OnceLock::new());
         }
     }
+}
+
+fn stamp() -> u64 {
+    LAST_STAMP.fetch_add(1, Ordering::Relaxed)
 }
 
 fn beyond(device: &Device) -> BTreeSet<Range> {

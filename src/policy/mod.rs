@@ -31,6 +31,7 @@ mod rule;
 mod selector;
 mod source;
 mod ssh;
+mod step;
 mod tailnet;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,8 @@ mod wire_filter;
 mod wire_ssh;
 
 pub use in_force::Policies;
-pub use view::PolicyView;
+pub use step::{Plan, Step};
+pub use view::{PolicyView, RulesId};
 
 use crate::state::{State, Tag, UserId};
 use alias::{Alias, Names};

@@ -7,9 +7,9 @@ use super::bits::Bits;
 use super::ranges::Range;
 use super::rule::{Ports, Rule, SshRule, SshUser};
 use super::selector::{Selector, Selectors};
-use crate::state::Tag;
+use crate::state::{Tag, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Capabilities whose grant gives the destination one on the source in return.
 pub(super) const COMPANIONS: [(&str, &str); 2] = [
@@ -27,6 +27,35 @@ pub(super) struct Program {
     /// Those that ask come first, as in the document otherwise.
     pub ssh: Vec<SshLine>,
     index: Index,
+    /// The classes that were seen so far: they keep their numbers.
+    known: Mutex<BTreeMap<Key, (usize, Arc<Shape>)>>,
+}
+
+/// What the policy knows of a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    bits: Bits,
+    /// The user, where a rule is about each user's own devices.
+    own: Option<UserId>,
+}
+
+/// What a class of devices is, whichever are in it.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub bits: Bits,
+    pub own: Option<UserId>,
+    /// The sources that its devices are among.
+    pub from: Bits,
+    /// The sources whose packets may reach it.
+    pub to: Bits,
+    /// The sources whose lists have its addresses.
+    pub feeds: Bits,
+    /// The sources that its SSH rules name.
+    pub ssh: Bits,
+    /// Lines with a target here, ascending.
+    pub lines: Vec<usize>,
+    /// Lines from the user's own devices.
+    pub own_lines: Vec<usize>,
 }
 
 /// What a class is found by: lines and sources that ask for a selector.
@@ -139,33 +168,38 @@ impl Program {
         program
     }
 
-    /// Lines with a target at devices with these bits, ascending; `own`: lines to the
-    /// user's own devices.
-    pub fn lines_at(&self, bits: &Bits, personal: bool) -> (Vec<usize>, Vec<usize>) {
-        let mut lines = self.index.lines_at_all.clone();
-        lines.extend(of(&self.index.lines_at, bits));
-        lines.sort_unstable();
-        lines.dedup();
-        let applies = |line: &&usize| match &self.lines[**line].from {
-            From::Own(of) => personal && of.as_ref().is_none_or(|of| of.meets(bits)),
+    /// The class of devices for which these selectors hold.
+    pub fn class(&self, bits: Bits, user: Option<UserId>) -> (usize, Arc<Shape>) {
+        let own = |line: &&usize| match &self.lines[**line].from {
+            From::Own(of) => user.is_some() && of.as_ref().is_none_or(|of| of.meets(&bits)),
             From::Sources(_) => false,
         };
-        (lines, self.index.own_lines.iter().filter(applies).copied().collect())
+        let own_lines: Vec<usize> = self.index.own_lines.iter().filter(own).copied().collect();
+        let has_own = !own_lines.is_empty() || self.ssh.iter().any(|line| line.is_for_own(self, &bits));
+        let key = Key { bits, own: user.filter(|_| has_own) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = known.len();
+        let (id, shape) = known.entry(key).or_insert_with_key(|key| (next, Arc::new(self.shape(key, own_lines))));
+        (*id, shape.clone())
     }
 
-    /// The sources that devices with these bits are among, as a set.
-    pub fn sources_of(&self, bits: &Bits) -> Bits {
-        self.index.sources_of_all.iter().copied().chain(of(&self.index.sources_of, bits)).collect()
-    }
-
-    /// The sources that have the addresses of devices with these bits.
-    pub fn fed_by(&self, bits: &Bits) -> Bits {
-        of(&self.index.fed_by, bits).collect()
-    }
-
-    /// Whether an SSH rule is about the own devices of a user whose devices have these bits.
-    pub fn has_own_ssh(&self, bits: &Bits) -> bool {
-        self.ssh.iter().any(|line| line.is_for_own(self, bits))
+    fn shape(&self, key: &Key, own_lines: Vec<usize>) -> Shape {
+        let bits = &key.bits;
+        let mut lines: Vec<usize> =
+            self.index.lines_at_all.iter().copied().chain(of(&self.index.lines_at, bits)).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        let ssh = self.ssh.iter().filter(|line| line.destinations.meets(bits) || line.is_for_own(self, bits));
+        Shape {
+            from: self.index.sources_of_all.iter().copied().chain(of(&self.index.sources_of, bits)).collect(),
+            to: lines.iter().filter_map(|line| self.lines[*line].source()).collect(),
+            feeds: of(&self.index.fed_by, bits).collect(),
+            ssh: ssh.map(|line| line.source).collect(),
+            lines,
+            own_lines,
+            bits: key.bits.clone(),
+            own: key.own,
+        }
     }
 
     /// Whether what a node is told hangs on the users' e-mail addresses themselves.

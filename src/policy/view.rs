@@ -2,6 +2,7 @@
 
 use super::Policy;
 use super::classes::{ClassId, Classes, Placed};
+use super::program::Program;
 use super::tailnet::{Device, Person, Tailnet};
 use super::wire_filter::ClassFilter;
 use super::wire_ssh;
@@ -9,6 +10,16 @@ use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
+
+/// Stands for the rules that something was made by.
+#[derive(Clone, Debug)]
+pub struct RulesId(Arc<Program>);
+
+impl PartialEq for RulesId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// Answers for one version of the policy and of what it is about.
 #[derive(Debug)]
@@ -47,9 +58,9 @@ impl PolicyView {
         self.policy.may_own(state, user, tag)
     }
 
-    /// Whether it says the same of all users and nodes, whoever there is.
-    pub fn is_plain(&self) -> bool {
-        self.is_open() && self.policy.ssh.is_empty() && !self.policy.gives_attributes()
+    /// What tells this policy's rules from those of another one, or of another version.
+    pub fn rules(&self) -> RulesId {
+        RulesId(self.classes.program.clone())
     }
 
     /// Whether everybody may reach everything.
@@ -138,7 +149,7 @@ impl PolicyView {
         })
     }
 
-    fn class_of(&self, node: NodeId) -> Option<ClassId> {
+    pub(super) fn class_of(&self, node: NodeId) -> Option<ClassId> {
         self.classes.placed(node).map(|placed: &Arc<Placed>| placed.class)
     }
 }

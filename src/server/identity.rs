@@ -3,7 +3,7 @@
 use super::relay;
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::state::{COMMAND_FORMAT, Command, Replica, Settings, Time};
+use crate::state::{COMMAND_FORMAT, Command, Replica, Settings, Standing, Time};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,7 @@ pub fn of(config: &Config, cluster: &Cluster, relay: Option<&relay::Parts>) -> R
         client_addresses: config.cluster.client_addresses.clone(),
         relay: relay.and_then(relay::Parts::record),
         config_differs: Vec::new(),
+        standing: Standing::Serving,
     }
 }
 

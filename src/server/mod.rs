@@ -1,7 +1,7 @@
 //! Starts the parts in order, and stops them in reverse.
 
 mod approver;
-mod duties;
+pub(crate) mod duties;
 mod identity;
 mod listen;
 mod log;
@@ -22,9 +22,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Over how long a stopping replica spreads the end of its streams, so that their
+/// Over how long a stopping replica spreads the end of its streams at most, so that their
 /// clients do not all come to the other replicas in one moment.
 const DRAIN: Duration = Duration::from_secs(2);
+/// A few streams need not wait for each other as long as many.
+const DRAIN_PER_STREAM: Duration = Duration::from_millis(10);
+/// A stop takes five seconds at most. What is not done by then is not needed: all that was
+/// acknowledged is on disk.
+const STOP_PATIENCE: Duration = Duration::from_millis(4800);
 
 /// A part could not be started. Says which, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +99,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
     signals.wait(&reload).await;
     tracing::info!("stopping");
-    hub.drain(DRAIN).await;
+    cluster::end_process_after(STOP_PATIENCE);
+    cluster.leave().await;
+    let streams = u32::try_from(hub.streams()).unwrap_or(u32::MAX);
+    hub.drain(DRAIN.min(DRAIN_PER_STREAM.saturating_mul(streams))).await;
     stop.cancel();
     if let Some(relay) = relay_handle {
         relay.shutdown().await;

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The newest format of commands that this release can apply. A kind of command
-/// or field that older releases do not know raises it.
-pub const COMMAND_FORMAT: u32 = 1;
+/// or field that older releases do not know raises it: see [`Command::format`].
+pub const COMMAND_FORMAT: u32 = 2;
 
 /// A command on its way through the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,6 +186,12 @@ pub enum Command {
         replica: ReplicaId,
         incarnation: u64,
     },
+    /// How far a run of a replica can be counted on. No effect on any other run.
+    SetStanding {
+        replica: ReplicaId,
+        incarnation: u64,
+        standing: Standing,
+    },
     /// Everything that is due at the command's time: key expiry, ephemeral
     /// nodes, pending logins, remembered outcomes.
     Tick,
@@ -268,7 +274,19 @@ impl Command {
             Command::SetPolicy { .. } => "SetPolicy",
             Command::Report(_) => "Report",
             Command::CloseSessionsOf { .. } => "CloseSessionsOf",
+            Command::SetStanding { .. } => "SetStanding",
             Command::Tick => "Tick",
+        }
+    }
+
+    /// The format that a replica must know to apply this command. A leader writes it
+    /// only when all members know that. A new kind gets a new format here; so does a
+    /// command with a new field that says something, because a release that does not
+    /// know the field would skip it, and the replicas would differ.
+    pub fn format(&self) -> u32 {
+        match self {
+            Command::SetStanding { .. } => 2,
+            _ => 1,
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Indexes {
     pub expiry: OrdSet<(Time, NodeId)>,
     /// Ephemeral nodes without a session, and since when.
     pub idle: OrdSet<(Time, NodeId)>,
+    /// How many sessions each run of a replica has.
+    pub sessions_of_run: OrdMap<(ReplicaId, u64), u64>,
     pub login_deadline: OrdSet<(Time, AuthId)>,
     /// Logins that wait for a decision.
     pub waiting_login: OrdSet<(IpAddr, Time, AuthId)>,
@@ -90,6 +92,21 @@ pub(super) fn nodes(ix: &mut Indexes, &id: &NodeId, old: Option<&Node>, new: Opt
             ix.router.remove(&(*route, id));
         });
         ix.router.extend(after.into_iter().map(|route| (route, id)));
+    }
+}
+
+pub(super) fn sessions(ix: &mut Indexes, id: &SessionId, old: Option<&Time>, new: Option<&Time>) {
+    let run = (id.replica, id.incarnation);
+    let before = ix.sessions_of_run.get(&run).copied().unwrap_or(0);
+    let now = match (old, new) {
+        (None, Some(_)) => before + 1,
+        (Some(_), None) => before.saturating_sub(1),
+        _ => return,
+    };
+    if now == 0 {
+        ix.sessions_of_run.remove(&run);
+    } else {
+        ix.sessions_of_run.insert(run, now);
     }
 }
 

@@ -27,6 +27,7 @@ mod time;
 mod touched;
 mod view;
 
+pub use bookkeeping::LEADER_PULSE;
 pub use change::{Batch, Change, NodeChange};
 pub use command::{
     COMMAND_FORMAT, Command, Expiry, NodeUpdate, Proposal, Registration, Report, RequestId, login_source,
@@ -35,7 +36,7 @@ pub use id::{ApiKeyId, AuthId, AuthIdError, AuthKeyId, NodeId, ReplicaId, UserId
 pub use outcome::{Done, Outcome, Refused, tagged_devices};
 pub use record::{
     Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
-    SecretHash, ServerKeys, SessionId, Settings, Tag, TagError, User, Verdict,
+    SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
 pub use time::Time;
 pub use view::{Applied, LoadError, Row, State};

@@ -206,7 +206,9 @@ pub struct Node {
     pub auth_key: Option<AuthKeyId>,
     /// Deleted by itself some time after it went away.
     pub ephemeral: bool,
-    /// For ephemeral nodes: since when, in time with a leader, it has had no session.
+    /// For ephemeral nodes without a session: since when its inactivity counts, by the
+    /// clock that stands still while there is no leader. For one that has registered
+    /// and not polled since, that is in the future.
     pub idle_since: Option<Time>,
     /// Approved by an administrator or a policy, announced or not.
     pub approved_routes: BTreeSet<IpNet>,
@@ -323,6 +325,23 @@ pub struct Replica {
     pub relay: Option<Relay>,
     /// Replicated settings that its own file contradicts: `key: here X, cluster Y`.
     pub config_differs: Vec<String>,
+    /// How far it can be counted on; a new run starts with [`Standing::Serving`].
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// How far a run of a replica can be counted on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It serves clients.
+    #[default]
+    Serving,
+    /// It is stopping: its clients are going elsewhere.
+    Leaving,
+    /// The leader has not heard of it for the offline grace: whether its clients still
+    /// reach it is not known, so nobody is sent there, and a router that another one
+    /// can stand in for is not primary there.
+    Away,
 }
 
 /// A replica's embedded DERP server: a region of its own (protocol section 6.7).

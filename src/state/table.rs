@@ -100,7 +100,7 @@ tables! {
     8 PreAuthKeys pre_auth_keys: AuthKeyId => PreAuthKey, index::pre_auth_keys, touched::none;
     9 ApiKeys api_keys: ApiKeyId => ApiKey, index::api_keys, touched::none;
     10 Nodes nodes: NodeId => Node, index::nodes, touched::node;
-    11 Sessions sessions: SessionId => Time, index::none, touched::session;
+    11 Sessions sessions: SessionId => Time, index::sessions, touched::session;
     12 Logins logins: AuthId => PendingLogin, index::logins, touched::login;
     13 Primaries primaries: IpNet => NodeId, index::primaries, touched::none;
     14 Incarnations incarnations: u64 => Incarnation, index::incarnations, touched::none;

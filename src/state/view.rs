@@ -200,6 +200,25 @@ impl State {
         self.tables.sessions.keys().copied()
     }
 
+    /// The runs of replicas (replica and incarnation) that have open sessions.
+    pub fn runs_with_sessions(&self) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
+        self.indexes.sessions_of_run.keys().copied()
+    }
+
+    /// Whether a node has a session on a replica that can be counted on.
+    pub fn is_reached(&self, node: NodeId) -> bool {
+        let is_away = |session: &SessionId| {
+            let replica = self.replica(session.replica).filter(|known| known.incarnation == session.incarnation);
+            replica.is_some_and(|replica| replica.standing == Standing::Away)
+        };
+        self.sessions_of(node).any(|session| !is_away(&session))
+    }
+
+    /// The highest format of the commands so far: what a replica must know to apply the log.
+    pub fn command_format(&self) -> u32 {
+        self.tables.clock.get(&()).map_or(1, |clock| clock.format.max(1))
+    }
+
     /// The open sessions of one node.
     pub fn sessions_of(&self, node: NodeId) -> impl Iterator<Item = SessionId> + '_ {
         let bound = |n: u64| SessionId { node, replica: ReplicaId(n), incarnation: n, number: n };

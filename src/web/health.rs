@@ -28,8 +28,14 @@ async fn health(State(options): State<Arc<Options>>) -> impl IntoResponse {
     (status, [(header::CONTENT_TYPE, "application/health+json; charset=utf-8")], body)
 }
 
-/// Whether to send clients here: a quorum, and a cluster that is set up.
+/// Whether to send clients here: a quorum, a cluster that is set up, and no stop under way.
 async fn ready(State(options): State<Arc<Options>>) -> (StatusCode, &'static str) {
+    if options.cluster.is_removed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "removed from the cluster\n");
+    }
+    if options.cluster.leaving().is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
     if !*options.cluster.quorum().borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no quorum\n");
     }

@@ -147,6 +147,7 @@ impl World {
             client_addresses: Vec::new(),
             relay: None,
             config_differs: Vec::new(),
+            standing: crate::state::Standing::Serving,
         };
         self.cluster.write(Command::ReplicaUp(replica)).await.unwrap();
         let record = self.cluster.view().node(node).unwrap().clone();

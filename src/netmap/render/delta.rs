@@ -29,23 +29,25 @@ impl Renderer {
         }
         let Some(scene) = self.scene(state, viewer, options) else { return Delta::Gone };
         let mut message = Message::default();
-        let own_marked = marks.policy || marks.nodes.contains_key(&viewer);
+        // The view may be ahead of what is marked: then nobody has marked who is now
+        // seen by other rules, and all of a message is by the same rules.
+        let is_ahead = !marks.policy && scene.policy.rules() != sent.rules;
+        let policy = marks.policy || is_ahead;
+        sent.rules = scene.policy.rules();
+        let own_marked = policy || marks.rules || marks.nodes.contains_key(&viewer);
         let own_changed = own_marked && self.add_own(&scene, sent, &mut message);
         self.add_marked_peers(&scene, marks, sent, &mut message);
-        // Routes that the client does not serve at the moment are not in what it is told of itself.
-        let own_record = marks.nodes.get(&viewer).is_some_and(|what| what.record) && !scene.policy.is_plain();
-        if own_changed || own_record || marks.policy {
+        if is_ahead {
             self.add_visibility(&scene, sent, &mut message);
         }
-        // Rules name nodes by address, so they may change with any node's record.
-        if own_changed || marks.policy || marks.nodes.values().any(|what| what.record) {
+        if own_marked {
             add_rules(&scene, sent, &mut message);
         }
         if marks.derp_map || marks.replicas {
             self.add_replicas(&scene, sent, &mut message);
         }
-        if marks.dns || marks.policy || own_changed {
-            self.add_dns(&scene, marks.policy && !message.is_empty(), sent, &mut message);
+        if marks.dns || policy || own_changed {
+            self.add_dns(&scene, policy && !message.is_empty(), sent, &mut message);
         }
         add_profiles(&scene, marks, sent, &mut message);
         if message.is_empty() { Delta::Nothing } else { Delta::Message(Draft::of_change(&message)) }
@@ -95,8 +97,7 @@ impl Renderer {
         }
     }
 
-    /// Who came into sight, and who is out of it, when the rules or the client's
-    /// own record changed: the one case that looks at all nodes.
+    /// Who came into sight, and who is out of it: the one case that looks at all nodes.
     fn add_visibility(&self, scene: &Scene, sent: &mut Sent, message: &mut Message) {
         let hidden = |id: &u64| !scene.state.node(NodeId(*id)).is_some_and(|peer| scene.sees(peer));
         let hidden: Vec<u64> = sent.peers.iter().filter(hidden).collect();
@@ -148,9 +149,9 @@ fn remove_peer(id: NodeId, sent: &mut Sent, message: &mut Message) {
 }
 
 fn add_rules(scene: &Scene, sent: &mut Sent, message: &mut Message) {
-    let (filter, ssh) = (scene.filter(), scene.ssh());
-    if !same(&filter, &sent.filter) {
-        message.filter = Some(filter_json(&filter));
+    let (filter, ssh) = (scene.filter_fingerprint(), scene.ssh());
+    if filter != sent.filter {
+        message.filter = Some(filter_json(&scene.filter()));
         sent.filter = filter;
     }
     if !same(&ssh, &sent.ssh) {

@@ -106,6 +106,10 @@ impl Scene<'_> {
         self.policy.packet_filter(self.viewer)
     }
 
+    fn filter_fingerprint(&self) -> u64 {
+        self.policy.filter_fingerprint(self.viewer)
+    }
+
     fn attributes(&self) -> BTreeSet<String> {
         self.policy.attributes(self.viewer)
     }

@@ -3,6 +3,7 @@
 use super::Json;
 use super::node::Shown;
 use crate::netmap::idset::IdSet;
+use crate::policy::RulesId;
 use crate::tailcfg::ControlDialPlan;
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ pub struct Sent {
     pub own: Shown,
     /// Of [`super::node::Own::essence`].
     pub essence: u64,
-    pub filter: Arc<str>,
+    /// The rules by which it was told whom it sees.
+    pub rules: RulesId,
+    /// Of its packet filter.
+    pub filter: u64,
     pub ssh: Arc<str>,
     pub derp_map: Json,
     pub dial_plan: Option<ControlDialPlan>,

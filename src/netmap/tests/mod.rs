@@ -265,5 +265,6 @@ fn replica(id: u64, cluster: &Cluster) -> Replica {
             insecure_for_tests: false,
         }),
         config_differs: Vec::new(),
+        standing: Standing::Serving,
     }
 }

@@ -121,6 +121,24 @@ async fn without_a_quorum_all_streams_end_and_none_opens() {
 }
 
 #[tokio::test]
+async fn time_without_a_quorum_is_not_part_of_the_grace() {
+    let grace = Duration::from_millis(500);
+    let tailnet = Tailnet::new(grace).await;
+    let (a, b) = (tailnet.node("a").await, tailnet.node("b").await);
+    let (mut of_a, _) = tailnet.join(a).await;
+    tailnet.cluster.set_quorum(false);
+    assert!(of_a.try_next().await.is_none());
+    drop(of_a);
+    tokio::time::sleep(grace * 2).await;
+    tailnet.cluster.set_quorum(true);
+    let back = std::time::Instant::now();
+    let (mut of_b, first) = tailnet.join(b).await;
+    assert_eq!(first["Peers"][0]["Online"], true, "it could not come back yet");
+    assert_eq!(of_b.next().await["PeersChangedPatch"][0]["Online"], false);
+    assert!(back.elapsed() >= grace, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
 async fn a_drained_hub_ends_all_streams_and_takes_no_more() {
     let tailnet = Tailnet::new(LONG).await;
     let (a, b) = (tailnet.node("a").await, tailnet.node("b").await);

@@ -25,7 +25,18 @@ pub(super) fn wrap_data_key(step: &mut Step, wrapped_data_key: &str) -> Outcome 
 /// and the leader closes them after it.
 pub(super) fn replica_up(step: &mut Step, replica: &Replica) -> Outcome {
     let since = step.now();
-    step.put::<Replicas>(replica.id, Replica { since, ..replica.clone() });
+    step.put::<Replicas>(replica.id, Replica { since, standing: Standing::Serving, ..replica.clone() });
+    Ok(Done::Nothing)
+}
+
+pub(super) fn set_standing(step: &mut Step, id: ReplicaId, incarnation: u64, standing: Standing) -> Outcome {
+    let Some(replica) = step.replica(id).filter(|replica| replica.incarnation == incarnation).cloned() else {
+        return Ok(Done::Nothing);
+    };
+    step.put::<Replicas>(id, Replica { standing, ..Replica::clone(&replica) });
+    // Routes of the nodes there may go to others, or need not any more.
+    let nodes: Vec<_> = step.sessions().filter(|session| session.replica == id).map(|session| session.node).collect();
+    nodes.into_iter().for_each(|node| step.touch_node(node));
     Ok(Done::Nothing)
 }
 

@@ -24,7 +24,7 @@ use step::Step;
 /// See [`State::apply`].
 pub(super) fn apply(state: &mut State, index: u64, proposal: &Proposal) -> Applied {
     assert!(index > state.index(), "command {index} applied after {}", state.index());
-    let mut step = Step::begin(state, index, proposal.time);
+    let mut step = Step::begin(state, index, proposal.time, proposal.format);
     let outcome = dedupe::once(&mut step, proposal, |step| step.attempt(|step| run(step, &proposal.command)));
     step.finish(outcome)
 }
@@ -82,6 +82,9 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         Command::SetPolicy { text, author, expected_version } => policy::set(step, text, author, *expected_version),
         Command::Report(reports) => Ok(Done::Reports(session::report(step, reports))),
         Command::CloseSessionsOf { replica, incarnation } => session::close_all_of(step, *replica, *incarnation),
+        Command::SetStanding { replica, incarnation, standing } => {
+            cluster::set_standing(step, *replica, *incarnation, *standing)
+        }
         Command::Tick => tick::tick(step),
     }
 }

@@ -7,6 +7,12 @@ use super::{nodes, session};
 use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A machine polls within seconds of its registration, but may have to wait for a
+/// server that it reaches: an ephemeral node is not taken for inactive between the two,
+/// unless it has not come for so long that it never will.
+const FIRST_POLL_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A registration with a pre-authenticated key (protocol section 3.6).
 ///
@@ -102,7 +108,7 @@ pub(super) fn create(
         register_method: terms.method,
         auth_key: terms.auth_key,
         ephemeral: terms.ephemeral,
-        idle_since: terms.ephemeral.then_some(now),
+        idle_since: terms.ephemeral.then(|| first_poll_due(step)),
         approved_routes: BTreeSet::new(),
         version: 0,
     };
@@ -114,7 +120,7 @@ pub(super) fn create(
 /// name, routes and endpoints, and what it does not send anew.
 pub(super) fn renew(step: &mut Step, id: NodeId, arrival: &Arrival, terms: Terms) -> Result<NodeId, Refused> {
     let expiry = expiry(step, &terms.owner, arrival.expiry);
-    let idle_since = (terms.ephemeral && !step.is_online(id)).then(|| step.now());
+    let idle_since = (terms.ephemeral && !step.is_online(id)).then(|| first_poll_due(step));
     session::merge_hostinfo(step, id, arrival.hostinfo)?;
     step.edit_node(id, |node| {
         node.node_key = arrival.node_key;
@@ -193,8 +199,18 @@ fn is_unchanged(step: &Step, node: &Node, registration: &Registration, key: &Pre
 
 fn come_back(step: &mut Step, id: NodeId, arrival: &Arrival) -> Outcome {
     session::merge_hostinfo(step, id, arrival.hostinfo)?;
-    step.edit_node(id, |node| node.cap_ver = arrival.cap_ver)?;
+    let first_poll_due = first_poll_due(step);
+    step.edit_node(id, |node| {
+        node.cap_ver = arrival.cap_ver;
+        node.idle_since = node.idle_since.map(|since| since.max(first_poll_due));
+    })?;
     Ok(Done::Node(id))
+}
+
+/// From when on the inactivity of an ephemeral node counts that registers now and has
+/// not polled yet.
+fn first_poll_due(step: &Step) -> Time {
+    step.led() + FIRST_POLL_PATIENCE
 }
 
 fn check_key(step: &Step, key: &PreAuthKey) -> Result<(), Refused> {

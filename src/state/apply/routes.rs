@@ -55,7 +55,8 @@ fn is_exit(route: &IpNet) -> bool {
 /// Decides anew who has the routes of the nodes that this command wrote to.
 ///
 /// The router that has a route keeps it while it can serve it, so that nothing
-/// flaps; else it goes to the online router with the lowest id. When none is
+/// flaps; else it goes to the online router with the lowest id. A router whose
+/// replica has not been heard of for some time is the last choice. When none is
 /// online it stays where it was, if that one is still a router for it.
 pub(super) fn elect(step: &mut Step) {
     let mut routes = BTreeSet::new();
@@ -82,6 +83,10 @@ pub(super) fn elect(step: &mut Step) {
 fn choose(step: &Step, route: IpNet, old: Option<NodeId>) -> Option<NodeId> {
     let routers: Vec<NodeId> = members(&step.indexes.router, route).collect();
     let old = old.filter(|old| routers.contains(old));
-    let serves = |id: &NodeId| step.is_online(*id) && step.node(*id).is_some_and(|node| !is_expired(node, step.now()));
-    old.filter(serves).or_else(|| routers.iter().copied().find(serves)).or(old)
+    let is_valid = |id: &NodeId| step.node(*id).is_some_and(|node| !is_expired(node, step.now()));
+    let serves = |id: &NodeId| step.is_reached(*id) && is_valid(id);
+    let may_serve = |id: &NodeId| step.is_online(*id) && is_valid(id);
+    let first = |able: &dyn Fn(&NodeId) -> bool| routers.iter().copied().find(able);
+    let old_may_serve = old.filter(may_serve);
+    old.filter(serves).or_else(|| first(&serves)).or(old_may_serve).or_else(|| first(&may_serve)).or(old)
 }

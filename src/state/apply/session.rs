@@ -84,7 +84,7 @@ fn close(step: &mut Step, session: SessionId) {
     }
     let Some(node) = step.node(session.node).cloned() else { return };
     let now = step.now();
-    let idle_since = node.ephemeral.then_some(now);
+    let idle_since = node.ephemeral.then(|| step.led());
     step.put::<Nodes>(node.id, Node { last_seen: Some(now), idle_since, ..Node::clone(&node) });
 }
 

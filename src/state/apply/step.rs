@@ -42,17 +42,23 @@ impl Deref for Step<'_> {
 
 impl<'a> Step<'a> {
     /// Starts a command; the clock moves, and never back.
-    pub fn begin(state: &'a mut State, index: u64, time: Time) -> Self {
-        let now = state.clock().max(time);
+    pub fn begin(state: &'a mut State, index: u64, time: Time, format: u32) -> Self {
         let before = state.clone();
+        let clock = state.tables.clock.get(&()).map_or(Clock::default(), |clock| **clock).next(index, time, format);
+        let now = clock.time;
         let mut step = Self { state, before, index, now, written: BTreeMap::new(), touched: Touched::default() };
-        step.put::<ClockTable>((), Clock { index, time: now });
+        step.put::<ClockTable>((), clock);
         step
     }
 
     /// The cluster's clock at this command.
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// The same by the clock that stands still while there is no leader.
+    pub fn led(&self) -> Time {
+        self.tables.clock.get(&()).map_or(self.now, |clock| clock.led())
     }
 
     /// Runs a change that is made whole or, if it is refused, not at all.

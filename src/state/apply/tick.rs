@@ -1,10 +1,12 @@
 //! What becomes due with time.
 
+use super::super::bookkeeping::Clock;
 use super::super::table::{Incarnations, Logins, RememberedRequests};
 use super::super::*;
 use super::dedupe::{IDEMPOTENCY_AGE, forget_outcomes};
 use super::nodes;
 use super::step::Step;
+use std::time::Duration;
 
 /// Everything that is due now.
 pub(super) fn tick(step: &mut Step) -> Outcome {
@@ -40,11 +42,15 @@ pub(in crate::state) fn next_due(state: &State) -> Option<Time> {
         ix.login_deadline.get_min().map(|(time, _)| *time),
         ix.incarnation.get_min().map(|(time, _)| *time),
         ix.remembered_request.get_min().map(|(at, _)| *at + IDEMPOTENCY_AGE),
+        // So that time without a leader can be told from time with one.
+        ix.idle.get_min().map(|_| state.clock() + LEADER_PULSE),
     ];
     times.into_iter().flatten().min()
 }
 
+/// When a node goes that has been inactive since then, if there is a leader all the time.
 fn idle_end(state: &State, since: Time) -> Time {
-    let timeout = state.settings().map_or(std::time::Duration::MAX, |settings| settings.ephemeral_timeout);
-    since + timeout
+    let timeout = state.settings().map_or(Duration::MAX, |settings| settings.ephemeral_timeout);
+    let clock = state.tables.clock.get(&()).map_or(Clock::default(), |clock| **clock);
+    clock.wall(since + timeout)
 }

@@ -245,6 +245,7 @@ pub(super) fn replica(id: u64, incarnation: u64) -> Replica {
         client_addresses: Vec::new(),
         relay: None,
         config_differs: Vec::new(),
+        standing: Standing::Serving,
     }
 }
 

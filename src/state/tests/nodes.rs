@@ -96,30 +96,94 @@ fn an_ephemeral_node_that_logs_out_is_gone_at_once() {
     assert!(world.state.node(id).is_none());
 }
 
+/// The leader's pulse, while time passes.
+fn wait_with_a_leader(world: &mut World, seconds: u64) {
+    let pulse = LEADER_PULSE.as_secs();
+    for passed in (0..seconds).step_by(usize::try_from(pulse).expect("seconds")) {
+        world.wait(pulse.min(seconds - passed));
+        world.tick();
+    }
+}
+
 #[test]
 fn an_ephemeral_node_goes_some_time_after_it_went_away() {
     let mut world = World::new();
     world.key("ci", Owner::User(UserId(1)), true, true);
-    let (never_came, came) = (world.register("ci", registration(1)), world.register("ci", registration(2)));
-    world.wait(119);
-    world.open(came, 1);
-    world.wait(1);
-    world.tick();
-    assert_eq!(world.changes, [Change::NodeRemoved(never_came)]);
+    let id = world.register("ci", registration(1));
+    world.open(id, 1);
     world.wait(9999);
     world.tick();
-    assert!(world.state.node(came).is_some(), "it is online");
-    world.close(came, 1);
-    assert_eq!(world.state.next_due(), Some(world.now + Duration::from_secs(120)));
-    world.wait(60);
-    world.open(came, 2);
-    world.wait(60);
+    assert!(world.state.node(id).is_some(), "it is online");
+    world.close(id, 1);
+    wait_with_a_leader(&mut world, 60);
+    world.open(id, 2);
+    wait_with_a_leader(&mut world, 60);
+    assert!(world.state.node(id).is_some(), "it came back in time");
+    world.close(id, 2);
+    wait_with_a_leader(&mut world, 119);
+    assert!(world.state.node(id).is_some());
+    assert_eq!(world.state.next_due(), Some(world.now + Duration::from_secs(1)));
+    wait_with_a_leader(&mut world, 1);
+    assert!(world.state.node(id).is_none());
+}
+
+/// Headscale removes such nodes (its issue 3423).
+#[test]
+fn ephemeral_ttl_starts_after_first_poll() {
+    let mut world = World::new();
+    world.key("ci", Owner::User(UserId(1)), true, true);
+    let id = world.register("ci", registration(1));
+    wait_with_a_leader(&mut world, 1800);
+    assert!(world.state.node(id).is_some(), "it has not polled yet");
+    world.open(id, 1);
+    world.close(id, 1);
+    wait_with_a_leader(&mut world, 115);
+    // A container that starts again registers first, and polls then.
+    world.register("ci", registration(1));
+    wait_with_a_leader(&mut world, 300);
+    assert!(world.state.node(id).is_some(), "it registered again, and has not polled since");
+    world.open(id, 2);
+    world.close(id, 2);
+    wait_with_a_leader(&mut world, 120);
+    assert!(world.state.node(id).is_none());
+}
+
+#[test]
+fn an_ephemeral_node_that_never_polls_does_not_stay_for_ever() {
+    let mut world = World::new();
+    world.key("ci", Owner::User(UserId(1)), true, true);
+    let id = world.register("ci", registration(1));
+    wait_with_a_leader(&mut world, 24 * 3600 + 119);
+    assert!(world.state.node(id).is_some());
+    wait_with_a_leader(&mut world, 1);
+    assert!(world.state.node(id).is_none());
+}
+
+#[test]
+fn an_ephemeral_node_is_not_removed_because_there_was_no_leader_for_long() {
+    let mut world = World::new();
+    world.key("ci", Owner::User(UserId(1)), true, true);
+    let id = world.register("ci", registration(1));
+    world.open(id, 1);
+    world.close(id, 1);
+    wait_with_a_leader(&mut world, 60);
+    world.wait(3600);
     world.tick();
-    assert!(world.state.node(came).is_some(), "it came back in time");
-    world.close(came, 2);
-    world.wait(120);
+    assert!(world.state.node(id).is_some(), "an hour without a leader does not count");
+    wait_with_a_leader(&mut world, 54);
+    assert!(world.state.node(id).is_some(), "there was a leader for 119 s at most");
+    wait_with_a_leader(&mut world, 6);
+    assert!(world.state.node(id).is_none());
+}
+
+#[test]
+fn a_key_expires_at_its_time_whether_there_was_a_leader_or_not() {
+    let mut world = World::new();
+    let id = world.node(1);
+    world.ok(Command::SetNodeExpiry { id, expiry: Expiry::At(world.now + Duration::from_secs(600)) });
+    world.wait(3600);
     world.tick();
-    assert!(world.state.node(came).is_none());
+    assert!(world.get(id).expired);
 }
 
 #[test]

@@ -122,6 +122,11 @@ fn command(world: &World, draw: &Draw) -> Command {
         32 => match b {
             0 => Command::ReplicaUp(replica(u64::from(a), u64::from(b))),
             1 => Command::ReplicaRemoved(ReplicaId(u64::from(a))),
+            2 => Command::SetStanding {
+                replica: ReplicaId(u64::from(a)),
+                incarnation: 0,
+                standing: [Standing::Away, Standing::Serving, Standing::Leaving][usize::from(a) % 3],
+            },
             _ => Command::CloseSessionsOf { replica: ReplicaId(u64::from(a)), incarnation: 1 },
         },
         _ => Command::Tick,

@@ -110,3 +110,40 @@ fn a_route_is_kept_without_its_host_bits() {
     assert_eq!(world.state.effective_routes(world.get(id)), nets(&["10.0.0.0/8"]));
     assert!(world.state.nodes().all(|node| node.approved_routes.iter().all(|route| *route == route.trunc())));
 }
+
+#[test]
+fn a_router_on_a_replica_that_is_away_gives_its_routes_to_one_that_is_reached() {
+    let mut world = World::new();
+    let route: IpNet = "10.1.0.0/16".parse().expect("a prefix");
+    world.ok(Command::ReplicaUp(replica(1, 1)));
+    world.ok(Command::ReplicaUp(replica(2, 2)));
+    let nodes = [1, 2].map(|n| {
+        let registration =
+            Registration { hostinfo: Hostinfo { routable_ips: vec![route], ..hostinfo("r") }, ..registration(n) };
+        world.node(9);
+        let id = world.register("alice", registration);
+        world.ok(Command::SetApprovedRoutes { id, routes: BTreeSet::from([route]) });
+        id
+    });
+    let [here, there] = nodes;
+    world.open(here, 1);
+    let update = world.update(there);
+    let session = SessionId { replica: ReplicaId(2), incarnation: 2, ..session(there, 1) };
+    world.report(vec![Report::Open { session, update }]);
+    assert_eq!(world.state.primary_routes(here), [route]);
+    let away = |replica, incarnation| Command::SetStanding {
+        replica: ReplicaId(replica),
+        incarnation,
+        standing: Standing::Away,
+    };
+    world.ok(away(1, 77));
+    assert_eq!(world.state.primary_routes(here), [route], "that was about another run");
+    world.ok(away(1, 1));
+    assert_eq!(world.state.primary_routes(there), [route]);
+    assert!(world.changes.contains(&Change::ReplicasChanged(ReplicaId(1))));
+    assert!(world.state.is_online(here));
+    world.ok(away(2, 2));
+    assert_eq!(world.state.primary_routes(there), [route], "nobody is better, so nothing flaps");
+    world.ok(Command::ReplicaUp(replica(1, 1)));
+    assert_eq!(world.state.replica(ReplicaId(1)).expect("the replica").standing, Standing::Serving);
+}

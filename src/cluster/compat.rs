@@ -1,0 +1,46 @@
+//! Which commands may be written while the replicas run different releases.
+
+use super::Unavailable;
+use super::membership::members;
+use super::replica::Replica;
+use crate::state::{Command, ReplicaId};
+
+/// What every release knows.
+const FIRST_FORMAT: u32 = 1;
+
+impl Replica {
+    /// Whether every member, those that are down now included, can apply a command. One
+    /// that cannot would have to stop when it comes to it in the log.
+    ///
+    /// Each replica says what it knows in its record when it starts, so this is as old as
+    /// the last start of each; a replica that is started with an older release afterwards
+    /// stops, with the reason, at the first entry that it does not know.
+    pub fn check_known(&self, command: &Command) -> Result<(), Unavailable> {
+        let needed = command.format();
+        if needed <= FIRST_FORMAT {
+            return Ok(());
+        }
+        let view = self.feed.view();
+        let others = members(self.metrics().membership_config.membership()).into_keys().filter(|id| *id != self.id);
+        for id in others {
+            let record = view.replica(id);
+            if record.is_some_and(|replica| replica.command_format >= needed) {
+                continue;
+            }
+            let release = record.map_or("a release that it has not told yet".into(), |replica| replica.version.clone());
+            return Err(Unavailable::Mixed { replica: id, release, command: command.name().into() });
+        }
+        Ok(())
+    }
+
+    /// Whether a replica that is to be added can apply all of the log.
+    pub fn check_release(&self, id: ReplicaId, version: &str, command_format: u32) -> Result<(), String> {
+        let needed = self.feed.view().command_format();
+        if command_format.max(FIRST_FORMAT) >= needed {
+            return Ok(());
+        }
+        Err(format!(
+            "replica {id} runs {version}, which does not know all that this cluster has written: upgrade it first"
+        ))
+    }
+}
