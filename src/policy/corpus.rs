@@ -4,6 +4,7 @@
 //!
 //! `POLICY_CORPUS` names a folder with the captures' folders, or an archive of it.
 
+use super::posture::Facts;
 use super::tailnet::{Device, Person, Tailnet};
 use super::{Policy, PolicyError, PolicyView};
 use crate::state::{NodeId, Owner, UserId};
@@ -123,7 +124,7 @@ fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Res
     }
     let theirs: BTreeSet<String> =
         netmap["SelfNode"]["CapMap"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let ours = view.attributes_of(id(place));
+    let ours: BTreeSet<String> = view.attributes_of(id(place)).into_keys().collect();
     if let Some(extra) = ours.difference(&theirs).next() {
         return Err(format!("attribute {extra} is not there"));
     }
@@ -183,7 +184,7 @@ fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
         let ips = [text(&node["ipv4"]), renaming.theirs(&text(&node["ipv6"]))];
         let ips = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
         let id = id(devices.len());
-        devices.push(Device { id, owner, ips, routes, exit: !exits.is_empty() });
+        devices.push(Device { id, owner, ips, routes, exit: !exits.is_empty(), facts: Facts::default() });
         names.push(name.clone());
     }
     (Tailnet { people, devices }, names)

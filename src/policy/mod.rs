@@ -35,18 +35,21 @@ mod step;
 mod tailnet;
 #[cfg(test)]
 mod tests;
+mod told;
 mod users;
 mod view;
 mod wire_filter;
 mod wire_ssh;
 
+pub use attrs::Attributes;
 pub use in_force::Policies;
 pub use step::{Plan, Step};
+pub use told::Told;
 pub use view::{PolicyView, RulesId};
 
 use crate::state::{State, Tag, UserId};
 use alias::{Alias, Names};
-use rule::{Approvers, NodeAttr, Rule, SshRule, SshTest, SshUser, Test};
+use rule::{Approver, Approvers, NodeAttr, Rule, SshRule, SshTest, SshUser, Test};
 use std::collections::{BTreeMap, BTreeSet};
 use tailnet::Tailnet;
 use users::UserToken;
@@ -69,9 +72,6 @@ pub struct Policy {
     /// Nobody sees anybody: for when there is a policy, but it cannot be read.
     closed: bool,
 }
-
-/// Attributes that this server would have to do something for, besides telling the node.
-const NOT_DELIVERED: [&str; 3] = ["funnel", "disable-ipv4", "suggest-exit-node"];
 
 /// Who may give a tag to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Policy {
         let policy = Self::parse(text)?;
         policy.check_supported()?;
         policy.check_users(state)?;
-        let tailnet = Tailnet::of(state);
+        let tailnet = Tailnet::of(state, &policy);
         policy.check_domains(&tailnet)?;
         policy.run_tests(&tailnet)?;
         Ok(policy)
@@ -146,33 +146,32 @@ impl Policy {
 
     /// Refuses by name what is understood but not acted on.
     fn check_supported(&self) -> Result<(), PolicyError> {
-        let rules = || self.rules.iter().flatten();
-        let not_yet = [
-            (self.attrs.iter().any(|entry| !entry.pools.is_empty()), "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
-            (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
-            (self.ssh.iter().any(|rule| rule.check.is_some()), "ssh action \"check\" is", "use \"accept\""),
-        ];
-        let attribute = self
-            .attrs
-            .iter()
-            .flat_map(|entry| &entry.attributes)
-            .find(|name| NOT_DELIVERED.contains(&name.as_str()) || name.starts_with("nextdns:"));
-        if let Some(name) = attribute {
-            let text = format!("policy attribute {name:?} in \"nodeAttrs\" is not supported yet: remove it");
-            return Err(PolicyError::new(text));
-        }
-        let role = self.aliases().find_map(|alias| match alias {
+        let in_rules = self.aliases().find_map(|alias| match alias {
             Alias::Role(role) => Some(role),
             _ => None,
         });
-        if let Some(role) = role {
-            let text = format!("policy alias \"autogroup:{role}\" is not supported yet: users have no roles here");
-            return Err(PolicyError::new(text));
-        }
-        match not_yet.iter().find(|(there, ..)| *there) {
+        let in_owners = self.tag_owners.values().flatten().find_map(|owner| match owner {
+            Owner::Role(role) => Some(role),
+            _ => None,
+        });
+        let approvers =
+            self.approvers.iter().flat_map(|all| all.routes.iter().flat_map(|(_, who)| who).chain(&all.exit));
+        let mut in_approvers = approvers.filter_map(|approver| match approver {
+            Approver::Role(role) => Some(role),
+            _ => None,
+        });
+        match in_rules.or(in_owners).or_else(|| in_approvers.next()) {
             None => Ok(()),
-            Some((_, what, instead)) => Err(PolicyError::new(format!("policy {what} not supported yet: {instead}"))),
+            Some(role) => Err(PolicyError::new(format!(
+                "policy alias \"autogroup:{role}\" is not supported: users have no roles here; name users or a group"
+            ))),
         }
+    }
+
+    /// Whether a rule asks what machine its source is.
+    fn asks_postures(&self) -> bool {
+        let rules = self.rules.iter().flatten().map(|rule| &rule.postures);
+        rules.chain(self.ssh.iter().map(|rule| &rule.postures)).any(|postures| !postures.is_empty())
     }
 
     /// All names in rules and node attributes.

@@ -94,6 +94,7 @@ struct Compiler<'p> {
 
 impl Compiler<'_> {
     fn rule(&mut self, rule: &Rule) {
+        assert!(rule.postures.is_empty(), "postures are not in the plain semantics");
         let sources = self.sources(&rule.sources);
         for access in &rule.access {
             let destinations = || access.destinations.iter().map(|(alias, ports)| (alias, ports.as_slice()));
