@@ -29,11 +29,11 @@ impl Gate {
         Self { cluster, rechecks: Arc::new(Semaphore::new(MAX_RECHECKS)) }
     }
 
-    /// The key's prefix, if the key is good. One that this replica does not
+    /// Who it is, if the key is good. One that this replica does not
     /// know may have been made on another a moment ago, so the leader is asked once.
     async fn check(&self, key: &PresentedKey) -> Result<Author, ApiError> {
         if accepts(&self.cluster.view(), key) {
-            return Ok(Author(key.prefix.clone()));
+            return Ok(Author::with_key(&key.prefix));
         }
         let Ok(_permit) = self.rechecks.try_acquire() else {
             return Err(ApiError::new(
@@ -42,7 +42,7 @@ impl Gate {
             ));
         };
         let view = self.cluster.linearizable().await?;
-        if accepts(&view, key) { Ok(Author(key.prefix.clone())) } else { Err(unauthorized()) }
+        if accepts(&view, key) { Ok(Author::with_key(&key.prefix)) } else { Err(unauthorized()) }
     }
 }
 

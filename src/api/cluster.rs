@@ -2,11 +2,14 @@
 
 use super::body::{Body, Kind, Shape};
 use super::problem::ApiError;
-use super::request::id;
+use super::request::{Reading, id};
 use super::{Options, types};
-use crate::cluster::{ClusterStatus, Verification};
+use crate::cluster::{ClusterStatus, Rotation, Unavailable, Verification};
 use crate::state::ReplicaId;
+use axum::body::Body as Bytes;
 use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,10 @@ use std::sync::Arc;
 /// - `DELETE /cluster/member/{id}`: removes a replica for good; `{}`.
 /// - `POST /cluster/leader` `{"id":2}`: hands leadership over, without an id to
 ///   the voter that is most up to date; `{"leader":2}`.
+/// - `POST /cluster/secret`: goes over to the new secret, when all replicas accept
+///   it; a [`Rotation`].
+/// - `GET /cluster/snapshot`: a backup as a stream of bytes, which holds the server's
+///   keys in the clear (`?stale=true`: what this replica has, also without a quorum).
 ///
 /// What the cluster refuses is 409 with the reason.
 pub fn routes() -> Router<Arc<Options>> {
@@ -32,6 +39,8 @@ pub fn routes() -> Router<Arc<Options>> {
         .route("/cluster/member/{id}/promote", post(promote))
         .route("/cluster/member/{id}", delete(remove))
         .route("/cluster/leader", post(lead))
+        .route("/cluster/secret", post(rotate))
+        .route("/cluster/snapshot", get(backup))
 }
 
 #[derive(Deserialize)]
@@ -93,6 +102,16 @@ async fn remove(
 async fn lead(State(options): State<Arc<Options>>, Body(body): Body<Lead>) -> Result<Json<LeaderAnswer>, ApiError> {
     let to = body.id.as_deref().map(replica).transpose()?;
     Ok(Json(LeaderAnswer { leader: options.cluster.transfer_leader(to).await? }))
+}
+
+async fn rotate(State(options): State<Arc<Options>>) -> Result<Json<Rotation>, ApiError> {
+    Ok(Json(options.cluster.rotate_secret().await?))
+}
+
+async fn backup(State(options): State<Arc<Options>>, Reading(view): Reading) -> Result<Response, ApiError> {
+    let parts = options.cluster.backup(view).ok_or(Unavailable::NoQuorum)?;
+    let body = Bytes::from_stream(tokio_stream::wrappers::ReceiverStream::new(parts));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
 fn replica(text: &str) -> Result<ReplicaId, ApiError> {

@@ -3,7 +3,7 @@
 use super::body::{Body, Kind, Shape};
 use super::nodes::NodeAnswer;
 use super::problem::{ApiError, unexpected};
-use super::request::{Once, Params};
+use super::request::{Author, Once, Params};
 use super::{Options, render, routes, types};
 use crate::cluster::WriteError;
 use crate::policy::PolicyView;
@@ -130,26 +130,39 @@ fn owner(policy: &PolicyView, view: &View, user: UserId, login: &PendingLogin) -
 
 async fn approve(
     State(options): State<Arc<Options>>,
+    author: Author,
     once: Once,
     Body(body): Body<Decide>,
 ) -> Result<Json<types::Empty>, ApiError> {
-    decide(&options, once, &body.auth_id, true).await
+    decide(&options, author, once, &body.auth_id, true).await
 }
 
 async fn reject(
     State(options): State<Arc<Options>>,
+    author: Author,
     once: Once,
     Body(body): Body<Decide>,
 ) -> Result<Json<types::Empty>, ApiError> {
-    decide(&options, once, &body.auth_id, false).await
+    decide(&options, author, once, &body.auth_id, false).await
 }
 
-async fn decide(options: &Options, once: Once, auth_id: &str, approve: bool) -> Result<Json<types::Empty>, ApiError> {
+/// About an SSH session, or about a login.
+async fn decide(
+    options: &Options,
+    author: Author,
+    once: Once,
+    auth_id: &str,
+    approve: bool,
+) -> Result<Json<types::Empty>, ApiError> {
     let auth_id: AuthId = auth_id.parse().map_err(|error| ApiError::bad_request("invalid auth_id").because(error))?;
-    let command = Command::DecideLogin { auth_id: auth_id.clone(), approve };
+    let view = options.cluster.linearizable().await?;
+    let command = match view.ssh_check(&auth_id) {
+        Some(_) => Command::DecideSshCheck { auth_id: auth_id.clone(), approve, by: author.0 },
+        None => Command::DecideLogin { auth_id: auth_id.clone(), approve },
+    };
     match options.cluster.write_once(once.0, command).await {
         Ok(_) => Ok(Json(types::Empty {})),
-        Err(WriteError::Refused(Refused::LoginNotFound)) => {
+        Err(WriteError::Refused(Refused::LoginNotFound | Refused::SshCheckNotFound)) => {
             Err(ApiError::not_found(format!("no pending auth session for auth_id {auth_id}")))
         }
         Err(error) => Err(ApiError::write(if approve { "approving login" } else { "rejecting login" }, error)),

@@ -25,8 +25,9 @@
 //! | nodes | `GET /node`, `GET, DELETE /node/{id}`, `POST /node/{id}/{expire,rename/{name},tags,approve_routes}`, `POST /node/backfillips` |
 //! | logins | `POST /auth/{register,approve,reject}`, `POST /node/register`, `POST /debug/node` |
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
+//! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback` |
 //! | health | `GET /health` |
-//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader` |
+//! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
 pub mod apikeys;
 mod auth;
@@ -36,6 +37,7 @@ mod health;
 mod logins;
 mod nodes;
 mod policy;
+mod policy_history;
 pub mod preauthkeys;
 mod problem;
 mod render;
@@ -53,7 +55,7 @@ use crate::policy::Policies;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use problem::ApiError;
-use request::Author;
+pub use request::SocketUser;
 use std::sync::Arc;
 
 /// Where all operations are; a later version of the API gets another one.
@@ -81,7 +83,8 @@ pub enum PolicyMode {
 
 /// The API without authentication: for the unix socket.
 pub fn router(options: Options) -> Router {
-    Router::new().nest(ROOT, operations(options).layer(axum::Extension(Author("socket".into()))))
+    let names = axum::middleware::from_fn_with_state(options.cluster.id(), request::name_socket_user);
+    Router::new().nest(ROOT, operations(options).layer(names))
 }
 
 /// The API for the network: every operation wants `Authorization: Bearer
@@ -100,6 +103,7 @@ fn operations(options: Options) -> Router {
         .merge(nodes::routes())
         .merge(logins::routes())
         .merge(policy::routes())
+        .merge(policy_history::routes())
         .merge(health::routes())
         .merge(cluster::routes())
         .fallback(async |method: Method, uri: Uri| {

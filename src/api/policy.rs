@@ -58,13 +58,10 @@ async fn set(
     Body(body): Body<PolicyBody>,
 ) -> Result<Json<PolicyAnswer>, ApiError> {
     const ACTION: &str = "setting policy";
-    if options.policy_mode == PolicyMode::File {
-        const DISABLED: &str = "update is disabled for modes other than 'database'";
-        return Err(ApiError::bad_request(DISABLED).because(DISABLED));
-    }
+    refuse_in_file_mode(&options)?;
     let view = options.cluster.linearizable().await?;
     examine(&view, &body.policy).map_err(|error| ApiError::bad_request(ACTION).because(error))?;
-    let command = Command::SetPolicy { text: body.policy, author: author.0, expected_version: None };
+    let command = Command::PutPolicy { text: body.policy, author: author.0, expected_version: None, restores: None };
     let written = options.cluster.write_once(once.0, command).await;
     written.map_err(|error| ApiError::write(ACTION, error))?;
     PolicyAnswer::of(&options.cluster.view())
@@ -79,7 +76,18 @@ async fn check(Reading(view): Reading, Body(body): Body<PolicyBody>) -> Result<J
     }
 }
 
+/// In Headscale's words, and what to do instead.
+pub fn refuse_in_file_mode(options: &Options) -> Result<(), ApiError> {
+    const DISABLED: &str = "update is disabled for modes other than 'database'";
+    match options.policy_mode {
+        PolicyMode::Database => Ok(()),
+        PolicyMode::File => Err(ApiError::bad_request(DISABLED).because(
+            "policy.mode is file here: change the file that policy.path names, which is read again within seconds",
+        )),
+    }
+}
+
 /// Whether the text is a policy that would act as it says.
-fn examine(view: &View, text: &str) -> Result<(), PolicyError> {
+pub fn examine(view: &View, text: &str) -> Result<(), PolicyError> {
     Policy::check(text, view).map(drop)
 }

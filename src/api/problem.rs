@@ -129,7 +129,8 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::ApiKeyNotFound
         | Refused::NodeNotFound
         | Refused::NodeKeyUnknown
-        | Refused::LoginNotFound => StatusCode::NOT_FOUND,
+        | Refused::LoginNotFound
+        | Refused::SshCheckNotFound => StatusCode::NOT_FOUND,
         Refused::UserNotEmpty
         | Refused::InvalidUserName { .. }
         | Refused::InvalidName(_)
@@ -147,10 +148,11 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::KeyPrefixTaken
         | Refused::AmbiguousOwnership
         | Refused::LoginDecided
+        | Refused::SshCheckDecided
         | Refused::Stale
         | Refused::Bootstrapped => StatusCode::CONFLICT,
         Refused::IdempotencyKeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refused::TooManyLogins(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refused::TooManyLogins(_) | Refused::TooManySshChecks(_) => StatusCode::TOO_MANY_REQUESTS,
         Refused::NotBootstrapped | Refused::TooLate => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

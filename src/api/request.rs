@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::problem::ApiError;
-use crate::state::State;
+use crate::state::{ReplicaId, State};
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -11,9 +11,52 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Who asks: an API key's prefix, or `socket`.
+/// Who asks: `API key PREFIX`, or `USER on replica N` for somebody at the socket.
 #[derive(Clone, Debug)]
 pub struct Author(pub String);
+
+/// The operating system's user at the other end of the socket: an extension of each request there.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketUser(pub u32);
+
+impl Author {
+    /// Somebody at the socket of this replica.
+    pub fn at_socket(user: Option<&SocketUser>, replica: ReplicaId) -> Self {
+        match user {
+            None => Self("socket".into()),
+            Some(user) => Self(format!("{} on replica {replica}", user.name())),
+        }
+    }
+
+    /// The holder of the API key with this prefix.
+    pub fn with_key(prefix: &str) -> Self {
+        Self(format!("API key {prefix}"))
+    }
+}
+
+/// Middleware for the socket: says in each request who asks.
+pub async fn name_socket_user(
+    axum::extract::State(replica): axum::extract::State<ReplicaId>,
+    mut request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let author = Author::at_socket(request.extensions().get::<SocketUser>(), replica);
+    request.extensions_mut().insert(author);
+    next.run(request).await
+}
+
+impl SocketUser {
+    /// As `/etc/passwd` has it, else the number.
+    fn name(self) -> String {
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let found = passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(self.0)).then(|| name.to_owned())
+        });
+        found.unwrap_or_else(|| format!("uid {}", self.0))
+    }
+}
 
 /// The longest `Idempotency-Key` that is taken: state remembers it for a day.
 pub const MAX_IDEMPOTENCY_KEY: usize = 128;

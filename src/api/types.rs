@@ -72,6 +72,49 @@ pub struct Node {
     pub user: Option<User>,
 }
 
+/// The policies that are kept, from the newest, which is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyHistory {
+    pub versions: Vec<PolicyVersion>,
+}
+
+/// A policy that is or was in force, without its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyVersion {
+    pub author: String,
+    pub bytes: String,
+    pub in_force: bool,
+    /// The version whose text it put in force anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
+    /// What it changed, in a few words.
+    pub summary: String,
+    pub updated_at: String,
+    pub version: String,
+}
+
+/// A policy with its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyOfVersion {
+    pub author: String,
+    pub policy: String,
+    pub updated_at: String,
+    pub version: String,
+}
+
+/// How two policies differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyDiff {
+    pub from: String,
+    pub to: String,
+    /// Unified; empty: they are the same.
+    pub diff: String,
+}
+
 /// An error, by RFC 9457 (`application/problem+json`), with what clients of
 /// Headscale up to 0.29 read beside it (`code`, `message`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ pub(super) struct Globals {
     #[arg(short, long, global = true, value_name = "string")]
     pub(super) output: Option<String>,
     /// Ask no questions
-    #[arg(long, global = true)]
+    #[arg(long, global = true, alias = "yes")]
     pub(super) force: bool,
     /// Servers to ask instead of the socket, separated by commas: the next is tried when one fails
     #[arg(long, global = true, value_name = "urls")]

@@ -1,12 +1,15 @@
 //! `cluster`: the replicas.
 
+mod lock;
+mod recover;
 mod show;
+mod snapshot;
 
 use super::client::Client;
 use super::context::Context;
 use super::error::Error;
 use super::go;
-use crate::cluster::{ClusterStatus, Verification};
+use crate::cluster::{ClusterStatus, Rotation, Verification};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,6 +56,17 @@ enum Command {
     Remove(Which),
     /// Hand the lead to another replica, or to the one that is most up to date
     TransferLeader(Which),
+    /// Go over to the new secret, when all replicas have been restarted with both
+    ///
+    /// Each needs the new one in cluster.secret_path and the one before in cluster.previous_secret_path.
+    RotateSecret,
+    /// Save, look at and restore snapshots: backups of everything
+    #[command(visible_alias = "snapshots")]
+    Snapshot(snapshot::Group),
+    /// Make a new cluster out of a stopped replica that survived, when the majority is gone for good
+    ///
+    /// It is run on that replica's machine, with its configuration; it shows what would be lost, and asks.
+    Recover,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +88,9 @@ pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), E
         Command::Add { id, address } => add(context, id, address).await,
         Command::Promote(which) => promote(context, which.required()?).await,
         Command::Remove(which) => remove(context, which.required()?).await,
+        Command::RotateSecret => rotate_secret(context).await,
+        Command::Snapshot(group) => snapshot::run(context, group).await,
+        Command::Recover => recover::run(context).await,
         Command::TransferLeader(which) => {
             let client = context.client()?.patient(CHANGE);
             let body = json!({ "id": which.id });
@@ -144,4 +161,15 @@ async fn remove(context: &mut Context<'_>, id: u64) -> Result<(), Error> {
     }
     let answer: Value = client.delete("removing replica", &format!("/api/v1/cluster/member/{id}")).await?;
     context.show(format!("Replica {id} removed"), &answer)
+}
+
+async fn rotate_secret(context: &mut Context<'_>) -> Result<(), Error> {
+    let client = context.client()?.patient(CHANGE);
+    let rotation: Rotation = client.post("rotating the secret", "/api/v1/cluster/secret", &json!({})).await?;
+    let pending: Vec<String> = rotation.pending.iter().map(u64::to_string).collect();
+    let next = match pending.as_slice() {
+        [] => "Next: on each replica, remove cluster.previous_secret_path, and restart it".to_owned(),
+        pending => format!("Replicas {} do not use it yet: wait until \"cluster status\" shows it", pending.join(", ")),
+    };
+    context.show(format!("The secret {} is in use. {next}", rotation.secret), &rotation)
 }

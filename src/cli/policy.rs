@@ -1,5 +1,7 @@
 //! `policy`.
 
+mod history;
+
 use super::context::Context;
 use super::error::Error;
 use super::go;
@@ -24,6 +26,12 @@ enum Command {
     Set(File),
     /// Check a policy without putting it in force
     Check(File),
+    /// List the policies that are and were in force, or print one of them
+    History(history::Which),
+    /// Show how two policies differ, by default the one in force and the one before it
+    Diff(history::Versions),
+    /// Put an earlier policy in force again
+    Rollback(history::Which),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +75,9 @@ pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), E
             let _: Value = context.client()?.post("checking policy", "/api/v1/policy/check", &body).await?;
             context.terminal.print("Policy is valid\n")
         }
+        Command::History(which) => history::show(context, which).await,
+        Command::Diff(versions) => history::diff(context, versions).await,
+        Command::Rollback(which) => history::rollback(context, which).await,
     }
 }
 

@@ -163,7 +163,7 @@ impl Replica {
         // It was read when this replica started, and was well formed.
         let path = self.options.noise_key_path.as_deref();
         let noise = path.and_then(|path| keys::import_noise_key(path).ok().flatten());
-        let (_, keys) = Keyring::generate(&self.secret, noise);
+        let (_, keys) = Keyring::generate(self.secrets.get(self.tls.presented()), noise);
         let command = Command::Bootstrap { settings: self.options.settings.clone(), keys };
         match self.write(None, command).await {
             Ok(_) => tracing::info!("the cluster is set up"),

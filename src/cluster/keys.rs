@@ -4,7 +4,7 @@
 //! A random *data key* encrypts the private keys; the shared secret encrypts the
 //! data key. So a change of the shared secret wraps one key anew, and nothing else.
 
-use super::secret::Secret;
+use super::secret::{Secret, Secrets, Which};
 use crate::state::ServerKeys;
 use crate::tailcfg::{MachineKey, PrivateKey};
 use base64::Engine;
@@ -55,21 +55,50 @@ impl Keyring {
             sealed: seal(&data_key, "private keys", &cluster_id, &private),
             wrapped_data_key: seal(&secret.wrapping_key(), "data key", &cluster_id, &*data_key),
             cluster_id,
+            previous_cluster_ids: Vec::new(),
         };
         (Self { noise: Arc::new(noise), data_key }, keys)
     }
 
-    /// Opens the keys that are in state.
-    pub fn open(secret: &Secret, keys: &ServerKeys) -> Result<Self, KeysError> {
-        let wrong = || KeysError::WrongSecret(secret.path().to_owned());
-        let data_key = unseal(&secret.wrapping_key(), "data key", &keys.cluster_id, &keys.wrapped_data_key)?;
-        let data_key = data_key.ok_or_else(wrong)?;
-        let data_key = <[u8; 32]>::try_from(data_key.as_slice()).map_err(|_| KeysError::Malformed("data key"))?;
-        let data_key = Zeroizing::new(data_key);
-        let private = unseal(&data_key, "private keys", &keys.cluster_id, &keys.sealed)?;
-        let private = private.ok_or(KeysError::Malformed("private keys"))?;
+    /// Opens the keys that are in state with the secret that opens them.
+    pub fn open(secrets: &Secrets, keys: &ServerKeys) -> Result<(Self, Which), KeysError> {
+        for (which, secret) in secrets.all() {
+            let data_key = unseal(&secret.wrapping_key(), "data key", &keys.cluster_id, &keys.wrapped_data_key)?;
+            let Some(data_key) = data_key else { continue };
+            let data_key = <[u8; 32]>::try_from(data_key.as_slice()).map_err(|_| KeysError::Malformed("data key"))?;
+            return Ok((Self::with_data_key(&data_key, keys)?, which));
+        }
+        Err(KeysError::WrongSecret(secrets.current().path().to_owned()))
+    }
+
+    /// Opens the keys with the data key itself, as a backup has it.
+    pub fn with_data_key(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Self, KeysError> {
+        let private = private_keys(data_key, keys)?;
         let noise = private.first_chunk::<32>().ok_or(KeysError::Malformed("Noise key"))?;
-        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key })
+        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key: Zeroizing::new(*data_key) })
+    }
+
+    /// The data key under a secret: what [`ServerKeys::wrapped_data_key`] becomes.
+    pub fn wrap(&self, secret: &Secret, cluster_id: &str) -> String {
+        seal(&secret.wrapping_key(), "data key", cluster_id, &*self.data_key)
+    }
+
+    /// The same keys for a cluster with a new name, under `secret`: to clients it is the same server.
+    pub fn renew(&self, secret: &Secret, keys: &ServerKeys) -> Result<ServerKeys, KeysError> {
+        let cluster_id = hex::encode(rand::random::<[u8; 16]>());
+        let private = private_keys(&self.data_key, keys)?;
+        Ok(ServerKeys {
+            sealed: seal(&self.data_key, "private keys", &cluster_id, &private),
+            wrapped_data_key: self.wrap(secret, &cluster_id),
+            cluster_id,
+            previous_cluster_ids: Vec::new(),
+            ..keys.clone()
+        })
+    }
+
+    /// The data key, for a backup, which is encrypted as a whole.
+    pub fn data_key(&self) -> &[u8; 32] {
+        &self.data_key
     }
 
     /// The server's Noise key.
@@ -81,6 +110,11 @@ impl Keyring {
     pub fn derive(&self, label: &str, input: &[u8]) -> [u8; 32] {
         derive(&self.data_key, label, input)
     }
+}
+
+/// The Noise key and the legacy key.
+fn private_keys(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+    unseal(data_key, "private keys", &keys.cluster_id, &keys.sealed)?.ok_or(KeysError::Malformed("private keys"))
 }
 
 /// 32 bytes from a key, for a purpose and an input: HKDF-SHA256 (RFC 5869), in
@@ -138,14 +172,37 @@ mod tests {
     fn keys_open_with_the_secret_that_sealed_them_and_no_other() {
         let secret = Secret::random_for_tests();
         let (made, sealed) = Keyring::generate(&secret, None);
-        let opened = Keyring::open(&secret, &sealed).unwrap();
+        let (opened, which) = Keyring::open(&secret.clone().into(), &sealed).unwrap();
+        assert_eq!(which, Which::Current);
         assert_eq!(opened.noise(), made.noise());
         assert_eq!(MachineKey(opened.noise().public()), sealed.noise_public);
         assert_eq!(opened.derive("a", b"b"), made.derive("a", b"b"));
         assert!(!sealed.legacy_public.is_zero());
 
-        let other = Keyring::open(&Secret::random_for_tests(), &sealed);
+        let other = Keyring::open(&Secret::random_for_tests().into(), &sealed);
         assert!(matches!(other, Err(KeysError::WrongSecret(_))));
+    }
+
+    #[test]
+    fn a_data_key_that_is_wrapped_anew_opens_with_the_new_secret_alone() {
+        let (old, new) = (Secret::random_for_tests(), Secret::random_for_tests());
+        let (ring, mut keys) = Keyring::generate(&old, None);
+        keys.wrapped_data_key = ring.wrap(&new, &keys.cluster_id);
+        let (opened, _) = Keyring::open(&new.into(), &keys).unwrap();
+        assert_eq!(opened.noise(), ring.noise());
+        assert!(Keyring::open(&old.into(), &keys).is_err());
+    }
+
+    #[test]
+    fn a_cluster_with_a_new_name_is_the_same_server_to_clients() {
+        let (old, new) = (Secret::random_for_tests(), Secret::random_for_tests());
+        let (ring, keys) = Keyring::generate(&old, None);
+        let renewed = ring.renew(&new, &keys).unwrap();
+        assert_ne!(renewed.cluster_id, keys.cluster_id);
+        assert_eq!(renewed.noise_public, keys.noise_public);
+        let (opened, _) = Keyring::open(&new.into(), &renewed).unwrap();
+        assert_eq!((opened.noise(), opened.derive("a", b"")), (ring.noise(), ring.derive("a", b"")));
+        assert!(Keyring::open(&old.into(), &renewed).is_err());
     }
 
     #[test]
@@ -153,7 +210,7 @@ mod tests {
         let secret = Secret::random_for_tests();
         let (_, mut sealed) = Keyring::generate(&secret, None);
         sealed.cluster_id = "another".into();
-        assert!(Keyring::open(&secret, &sealed).is_err());
+        assert!(Keyring::open(&secret.into(), &sealed).is_err());
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Memory {
             lag: Some(0),
             clients: Some(self.clients.load(Ordering::Relaxed)),
             version: env!("CARGO_PKG_VERSION").into(),
+            secret: String::new(),
             healthy: true,
         };
         ClusterStatus {

@@ -3,9 +3,12 @@
 //! Edges know [`Cluster`] alone. openraft's types stay inside this module, off
 //! disk and off the wire.
 
+pub mod backup;
 mod bootstrap;
 mod compat;
 mod contact;
+#[cfg(test)]
+mod disaster_tests;
 mod errors;
 mod fatal;
 mod feed;
@@ -16,9 +19,12 @@ mod options;
 mod peer;
 mod propose;
 mod read;
+pub mod recover;
 mod removed;
+mod renew;
 mod replica;
 mod report;
+mod rotation;
 mod secret;
 #[cfg(test)]
 mod sim;
@@ -36,7 +42,7 @@ pub use fatal::end_process_after;
 pub use keys::KeysError;
 pub use options::Options;
 pub use secret::SecretError;
-pub use status::{ClusterStatus, MemberStatus, PeerContact, Verification, VerifiedReplica};
+pub use status::{ClusterStatus, MemberStatus, PeerContact, Rotation, Verification, VerifiedReplica};
 pub use store::StoreError;
 
 use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
@@ -233,6 +239,24 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.change(Change::Transfer(to)).await,
             Inner::Memory(_) => Err(memory::no_members()),
+        }
+    }
+
+    /// Goes over to the secret in `cluster.secret_path`, when all replicas accept it
+    /// beside the one in `cluster.previous_secret_path`.
+    pub async fn rotate_secret(&self) -> Result<Rotation, MembershipError> {
+        match &self.inner {
+            Inner::Replica(running) => running.0.rotate_secret().await,
+            Inner::Memory(_) => Err(memory::no_members()),
+        }
+    }
+
+    /// A backup of `view`, as an archive in parts; `None` before the cluster is set up.
+    /// It has the server's keys in the clear: whoever gets it encrypts it.
+    pub fn backup(&self, view: Arc<State>) -> Option<tokio::sync::mpsc::Receiver<std::io::Result<bytes::Bytes>>> {
+        match &self.inner {
+            Inner::Replica(running) => running.0.backup(view),
+            Inner::Memory(memory) => backup::stream(view, &memory.keys, memory.id, 1),
         }
     }
 

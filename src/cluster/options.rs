@@ -18,6 +18,8 @@ pub struct Options {
     /// All first voters, this one included, as id and address; used only while the store is empty.
     pub peers: Vec<(ReplicaId, String)>,
     pub secret_path: PathBuf,
+    /// While the secret is changed: the one that is on its way out.
+    pub previous_secret_path: Option<PathBuf>,
     /// Used at bootstrap only.
     pub settings: Settings,
     /// `noise.private_key_path`: becomes the cluster's key at bootstrap if the file exists.

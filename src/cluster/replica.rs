@@ -3,9 +3,9 @@
 use super::contact::Contact;
 use super::feed::Feed;
 use super::keys::{self, Keyring};
-use super::peer::Links;
+use super::peer::{Links, PeerTls};
 use super::propose::Requests;
-use super::secret::Secret;
+use super::secret::Secrets;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
 use super::{Options, PeerContact};
@@ -56,7 +56,8 @@ pub struct Replica {
     pub leaving: CancellationToken,
     pub stopping: CancellationToken,
     pub handle: Handle,
-    pub secret: Secret,
+    pub secrets: Secrets,
+    pub tls: PeerTls,
     keyring: OnceLock<Keyring>,
     /// For [`Replica::derive`] before there is a data key: unknown to everybody.
     stopgap_key: [u8; 32],
@@ -108,7 +109,8 @@ pub struct Parts {
     pub snapshots: Snapshots,
     pub auditor: Auditor,
     pub links: Arc<Links>,
-    pub secret: Secret,
+    pub secrets: Secrets,
+    pub tls: PeerTls,
     pub handle: Handle,
 }
 
@@ -133,7 +135,8 @@ impl Replica {
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             handle: parts.handle,
-            secret: parts.secret,
+            secrets: parts.secrets,
+            tls: parts.tls,
             keyring: OnceLock::new(),
             stopgap_key: rand::random(),
             machinery: Mutex::new(None),
@@ -173,8 +176,8 @@ impl Replica {
             return Some(keyring);
         }
         let view = self.feed.view();
-        match Keyring::open(&self.secret, view.server_keys()?) {
-            Ok(keyring) => Some(self.keyring.get_or_init(|| keyring)),
+        match Keyring::open(&self.secrets, view.server_keys()?) {
+            Ok((keyring, _)) => Some(self.keyring.get_or_init(|| keyring)),
             Err(error) => {
                 tracing::error!("{error}");
                 None

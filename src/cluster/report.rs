@@ -9,6 +9,7 @@ use super::{ClusterStatus, MemberStatus};
 use crate::state::{COMMAND_FORMAT, ReplicaId};
 use futures::future::join_all;
 use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,8 +55,16 @@ impl Replica {
             quorum_age_ms: quorum_heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             caller_age_ms: caller_age.map(age_ms),
             membership: Some(metrics.membership_config.membership().into()),
+            secret: self.secrets.get(self.tls.presented()).fingerprint(),
+            secrets: self.secrets.all().map(|(_, secret)| secret.fingerprint()).collect(),
+            last_log: self.last_log(),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
         }
+    }
+
+    /// The end of this replica's log.
+    fn last_log(&self) -> Option<wire::LogId> {
+        wire::to_wire(self.raft.data_metrics().borrow_watched().last_log.as_ref())
     }
 
     /// Every replica, asked just now. On the runtime of the connections.
@@ -135,12 +144,29 @@ impl Replica {
         } else if !is_member {
             warnings.push(format!("replica {} is no member of the cluster (any more)", self.id));
         }
+        warnings.extend(two_secrets(answers));
         warnings.extend(mixed_releases(members));
         for replica in self.feed.view().replicas() {
             warnings.extend(replica.config_differs.iter().map(|d| format!("replica {}: {d}", replica.id)));
         }
         warnings
     }
+}
+
+/// Replicas that accept two secrets, and what to do about it.
+fn two_secrets(answers: &BTreeMap<ReplicaId, Answer>) -> Option<String> {
+    let two: Vec<&wire::StatusResponse> = answers.values().flatten().filter(|a| a.secrets.len() > 1).collect();
+    let ids: Vec<String> = two.iter().map(|answer| answer.id.to_string()).collect();
+    let (subject, they) = match ids.as_slice() {
+        [] => return None,
+        [one] => (format!("replica {one} accepts"), "it uses"),
+        _ => (format!("replicas {} accept", ids.join(", ")), "they use"),
+    };
+    let what = match two.iter().all(|answer| Some(&answer.secret) == answer.secrets.first()) {
+        true => format!("{they} the new one: remove cluster.previous_secret_path there, and restart"),
+        false => "the old one is in use: when all replicas accept both, run \"cluster rotate-secret\"".into(),
+    };
+    Some(format!("{subject} two secrets; {what}"))
 }
 
 /// Who runs which release, if they differ.
@@ -191,6 +217,7 @@ fn describe(
         lag,
         clients: answer.map(|answer| answer.clients),
         version: answer.map(|answer| answer.version.clone()).unwrap_or_default(),
+        secret: answer.map(|answer| answer.secret.clone()).unwrap_or_default(),
         healthy: follows && lag.is_some_and(|lag| lag <= HEALTHY_LAG),
     }
 }

@@ -28,19 +28,102 @@ pub enum SecretError {
     /// It cannot be read or made.
     #[error("cluster.secret_path: {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
+    /// While the secret is changed both files are needed, so none is made.
+    #[error(
+        "{0} is not there: while cluster.previous_secret_path is set, both secrets must be; copy it from another replica"
+    )]
+    Missing(PathBuf),
+    /// Both files hold the same.
+    #[error(
+        "cluster.secret_path {0} and cluster.previous_secret_path {1} hold the same secret: put a new one into the \
+         first (\"generate secret\"), or remove cluster.previous_secret_path"
+    )]
+    Same(PathBuf, PathBuf),
+}
+
+/// The secrets that a replica accepts: one, or two while the secret is changed.
+#[derive(Clone, Debug)]
+pub(super) struct Secrets {
+    current: Secret,
+    previous: Option<Secret>,
+}
+
+/// One of [`Secrets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// `cluster.secret_path`.
+    Current,
+    /// `cluster.previous_secret_path`.
+    Previous,
+}
+
+impl Secrets {
+    /// Reads the files. The first one is made if it is alone and not there.
+    pub fn load(current: &Path, previous: Option<&Path>) -> Result<Self, SecretError> {
+        let Some(previous) = previous else { return Ok(Secret::load_or_create(current)?.into()) };
+        let secrets = Self { previous: Some(Secret::load(previous)?), current: Secret::load(current)? };
+        let same = secrets.previous.as_ref().is_some_and(|previous| previous.bytes == secrets.current.bytes);
+        match same {
+            true => Err(SecretError::Same(current.to_owned(), previous.to_owned())),
+            false => Ok(secrets),
+        }
+    }
+
+    /// The one in `cluster.secret_path`.
+    pub fn current(&self) -> &Secret {
+        &self.current
+    }
+
+    /// The one in `cluster.previous_secret_path`.
+    pub fn previous(&self) -> Option<&Secret> {
+        self.previous.as_ref()
+    }
+
+    /// One of the two; the current one if there is no previous one.
+    pub fn get(&self, which: Which) -> &Secret {
+        match which {
+            Which::Current => &self.current,
+            Which::Previous => self.previous.as_ref().unwrap_or(&self.current),
+        }
+    }
+
+    /// All that are accepted, the current one first.
+    pub fn all(&self) -> impl Iterator<Item = (Which, &Secret)> {
+        let previous = self.previous.iter().map(|secret| (Which::Previous, secret));
+        std::iter::once((Which::Current, &self.current)).chain(previous)
+    }
+}
+
+impl From<Secret> for Secrets {
+    fn from(current: Secret) -> Self {
+        Self { current, previous: None }
+    }
 }
 
 impl Secret {
     /// Reads the file; makes it (mode 0600, its directory 0700) if it is not there.
     pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
+        match Self::load(path) {
+            Err(SecretError::Missing(_)) => Self::create(path),
+            loaded => loaded,
+        }
+    }
+
+    /// Reads a file that must be there.
+    fn load(path: &Path) -> Result<Self, SecretError> {
         match fs::read_to_string(path) {
             Ok(text) => {
                 warn_if_open(path);
                 Self::parse(&Zeroizing::new(text), path)
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::create(path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(SecretError::Missing(path.to_owned())),
             Err(source) => Err(SecretError::Io { path: path.to_owned(), source }),
         }
+    }
+
+    /// Eight hex digits that tell secrets apart, and nothing about them.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(&derive(&self.bytes, "fingerprint", b"")[..4])
     }
 
     /// New random bytes, in no file yet.
@@ -147,6 +230,33 @@ mod tests {
         assert!(error.contains(&path.display().to_string()) && error.contains("got 7 characters"), "{error}");
         assert!(!error.contains("hunter2"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "hunter2\n");
+    }
+
+    #[test]
+    fn a_secret_that_is_shorter_than_32_bytes_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        for short in ["", "00", &"5".repeat(62), &"5".repeat(63), &"5".repeat(66)] {
+            fs::write(&path, short).unwrap();
+            let error = Secret::load_or_create(&path).unwrap_err().to_string();
+            assert!(error.contains("expected 64 hex digits"), "{short:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn two_secrets_must_both_be_there_and_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        Secret::load_or_create(&old).unwrap();
+        let missing = Secrets::load(&new, Some(&old)).unwrap_err().to_string();
+        assert!(missing.contains("new is not there") && !new.exists(), "{missing}");
+        fs::copy(&old, &new).unwrap();
+        assert!(matches!(Secrets::load(&new, Some(&old)), Err(SecretError::Same(..))));
+        fs::remove_file(&new).unwrap();
+        Secret::load_or_create(&new).unwrap();
+        let secrets = Secrets::load(&new, Some(&old)).unwrap();
+        assert_ne!(secrets.get(Which::Current).fingerprint(), secrets.get(Which::Previous).fingerprint());
+        assert_eq!(secrets.all().count(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
 use super::removed::was_removed;
 use super::replica::{Machinery, OwnRuntime, Parts, Replica};
-use super::secret::Secret;
+use super::secret::Secrets;
 use super::store::Store;
 use super::types::Raft;
 use super::{Options, StartError};
@@ -44,8 +44,8 @@ pub async fn start(options: Options) -> Result<Arc<Replica>, StartError> {
 /// On the runtime that it is for.
 async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>, StartError> {
     let config = Arc::new(raft_config(&options)?);
-    let secret = Secret::load_or_create(&options.secret_path)?;
-    let tls = PeerTls::new(&secret, options.id).map_err(|e| StartError::Config(e.to_string()))?;
+    let secrets = Secrets::load(&options.secret_path, options.previous_secret_path.as_deref())?;
+    let tls = PeerTls::new(&secrets, options.id).map_err(|e| StartError::Config(e.to_string()))?;
     let listener = match options.listen_addr {
         Some(address) => {
             Some(Listener::bind(address, tls.clone()).await.map_err(|source| StartError::Listen { address, source })?)
@@ -58,19 +58,20 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let (store, machine, feed) =
         opened.map_err(|e| StartError::System { what: "its store".into(), source: std::io::Error::other(e) })??;
     match (feed.view().server_keys(), &options.noise_key_path) {
-        (Some(sealed), _) => drop(Keyring::open(&secret, sealed)?),
+        (Some(sealed), _) => tls.present(Keyring::open(&secrets, sealed)?.1),
         (None, Some(path)) => drop(keys::import_noise_key(path)?),
         (None, None) => {}
     }
 
-    let links = Arc::new(Links::new(id, tls, options.secret_path.clone(), feed.clone()));
+    let links = Arc::new(Links::new(id, tls.clone(), options.secret_path.clone(), feed.clone()));
     let network = Network { links: links.clone(), own: id.0 };
     let raft_failed = |e: String| StartError::Raft(e, options.data_dir.clone());
     let auditor = machine.auditor();
     let raft =
         Raft::build(id.0, config, network, store.log(), machine).await.map_err(|e| raft_failed(e.to_string()))?;
     let (snapshots, handle) = (store.snapshots().clone(), runtime.handle());
-    let replica = Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secret, handle }));
+    let replica =
+        Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secrets, tls, handle }));
     replica.own(Machinery { runtime, store });
     if let Some(listener) = listener {
         let checker = Checker { own: id, feed: replica.feed.clone() };
@@ -86,6 +87,7 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().follow_raft());
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
+    spawn(replica, replica.clone().follow_secret());
     spawn(replica, replica.clone().watch_removal());
     if was_removed(&replica.options.data_dir) {
         replica.set_removed();

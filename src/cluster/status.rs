@@ -36,8 +36,21 @@ pub struct MemberStatus {
     /// Streams of clients that it serves.
     pub clients: Option<u64>,
     pub version: String,
+    /// A fingerprint of the cluster's secret that it uses; empty: not known.
+    #[serde(default)]
+    pub secret: String,
     /// Whether it answered just now and keeps up.
     pub healthy: bool,
+}
+
+/// What `cluster rotate-secret` shows.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Rotation {
+    /// The new secret's fingerprint.
+    pub secret: String,
+    /// Replicas that did not use it yet when the command gave up waiting.
+    pub pending: Vec<u64>,
 }
 
 /// What `cluster verify` shows.

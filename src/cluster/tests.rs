@@ -23,40 +23,40 @@ pub fn settings() -> Settings {
 }
 
 /// Replicas with ids from 1, each with a directory and a port of its own.
-struct Field {
-    dir: TempDir,
-    addresses: Vec<String>,
-    voters: u64,
-    running: Vec<Option<Cluster>>,
+pub struct Field {
+    pub dir: TempDir,
+    pub addresses: Vec<String>,
+    pub voters: u64,
+    pub running: Vec<Option<Cluster>>,
 }
 
 impl Field {
-    fn new(places: u64, voters: u64) -> Self {
+    pub fn new(places: u64, voters: u64) -> Self {
         let sockets: Vec<_> = (0..places).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = sockets.iter().map(|s| s.local_addr().unwrap().to_string()).collect();
         let running = (0..places).map(|_| None).collect();
         Self { dir: tempfile::tempdir().unwrap(), addresses, voters, running }
     }
 
-    async fn three() -> Self {
+    pub async fn three() -> Self {
         let mut field = Self::new(3, 3);
         field.start_all(&[1, 2, 3]).await;
         field
     }
 
-    fn address(&self, id: u64) -> String {
+    pub fn address(&self, id: u64) -> String {
         self.addresses[usize::try_from(id).unwrap() - 1].clone()
     }
 
-    fn secret_path(&self) -> PathBuf {
+    pub fn secret_path(&self) -> PathBuf {
         self.dir.path().join("secret")
     }
 
-    fn data_dir(&self, id: u64) -> PathBuf {
+    pub fn data_dir(&self, id: u64) -> PathBuf {
         self.dir.path().join(format!("node{id}"))
     }
 
-    fn options(&self, id: u64) -> Options {
+    pub fn options(&self, id: u64) -> Options {
         Options {
             id: ReplicaId(id),
             data_dir: self.data_dir(id),
@@ -64,6 +64,7 @@ impl Field {
             advertise_addr: self.address(id),
             peers: (1..=self.voters).map(|id| (ReplicaId(id), self.address(id))).collect(),
             secret_path: self.secret_path(),
+            previous_secret_path: None,
             settings: settings(),
             noise_key_path: None,
             // Slow enough for a busy machine.
@@ -74,11 +75,11 @@ impl Field {
         }
     }
 
-    async fn try_start(&self, options: Options) -> Result<Cluster, StartError> {
+    pub async fn try_start(&self, options: Options) -> Result<Cluster, StartError> {
         Cluster::start(options).await
     }
 
-    async fn start_all(&mut self, ids: &[u64]) {
+    pub async fn start_all(&mut self, ids: &[u64]) {
         let started = ids.iter().map(async |id| (*id, self.try_start(self.options(*id)).await.unwrap()));
         let started = futures::future::join_all(started).await;
         for (id, cluster) in started {
@@ -86,28 +87,28 @@ impl Field {
         }
     }
 
-    fn at(&self, id: u64) -> &Cluster {
+    pub fn at(&self, id: u64) -> &Cluster {
         self.running[usize::try_from(id).unwrap() - 1].as_ref().unwrap()
     }
 
-    async fn stop(&mut self, id: u64) {
+    pub async fn stop(&mut self, id: u64) {
         self.running[usize::try_from(id).unwrap() - 1].take().unwrap().shutdown().await;
     }
 
-    async fn stop_all(mut self) {
+    pub async fn stop_all(mut self) {
         let running: Vec<Cluster> = self.running.drain(..).flatten().collect();
         futures::future::join_all(running.into_iter().map(Cluster::shutdown)).await;
     }
 
     /// Waits until one of these leads, and returns it.
-    async fn leader_of(&self, ids: &[u64]) -> u64 {
+    pub async fn leader_of(&self, ids: &[u64]) -> u64 {
         let find = || ids.iter().copied().find(|id| self.at(*id).is_leader() && *self.at(*id).quorum().borrow());
         eventually("somebody leads", || find().is_some()).await;
         find().unwrap()
     }
 }
 
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
@@ -125,7 +126,7 @@ pub fn user(name: &str) -> Command {
 }
 
 /// Writes as a client would that may try again, and knows its own earlier success.
-async fn create(cluster: &Cluster, name: &str) {
+pub async fn create(cluster: &Cluster, name: &str) {
     let begun = Instant::now();
     loop {
         match cluster.write_once(Some(format!("key-{name}")), user(name)).await {

@@ -12,6 +12,12 @@ pub fn missing_files(config: &Config) -> Vec<String> {
     if let PolicySource::File(Some(path)) = &config.policy {
         files.push(("policy.path", path));
     }
+    if let Some(previous) = &config.cluster.previous_secret_path {
+        files.extend([
+            ("cluster.secret_path", config.cluster.secret_path.as_path()),
+            ("cluster.previous_secret_path", previous),
+        ]);
+    }
     files.extend(config.derp.paths.iter().map(|path| ("derp.paths", path.as_path())));
     files.extend(config.dns.extra_records_path.iter().map(|path| ("dns.extra_records_path", path.as_path())));
     let problem = |(key, path): (&str, &Path)| {

@@ -69,6 +69,7 @@ pub(super) const KEYS: &[Key] = &[
     key("cluster.advertise_addr", Works),
     key("cluster.peers", WorksAsMap),
     key("cluster.secret_path", Works),
+    key("cluster.previous_secret_path", Works),
     key("cluster.client_addresses", Works),
     key("cluster.heartbeat_interval", Works),
     key("cluster.snapshot_every", Works),

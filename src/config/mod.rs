@@ -223,6 +223,8 @@ pub struct ClusterConfig {
     pub peers: Vec<Peer>,
     /// The secret that the replicas share, 64 hex digits.
     pub secret_path: PathBuf,
+    /// While the secret is changed: the one before.
+    pub previous_secret_path: Option<PathBuf>,
     /// IP addresses at which clients reach this replica; may be empty.
     pub client_addresses: Vec<IpAddr>,
     pub heartbeat_interval: Duration,

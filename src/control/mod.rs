@@ -15,6 +15,7 @@ mod upgrade;
 
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
+use crate::policy::Policies;
 use axum::Router;
 use axum::routing::get;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub const MAX_CONNECTIONS: usize = 100_000;
 pub struct Options {
     pub cluster: Cluster,
     pub hub: Hub,
+    /// The compiled policies: which SSH session needs somebody's approval.
+    pub policies: Arc<Policies>,
     /// This replica's own URL, without a slash at its end: login pages are below it.
     pub server_url: String,
     /// When it is cancelled, open connections are told to go elsewhere, and end.

@@ -98,6 +98,7 @@ mod tests {
             legacy_public: MachineKey([2; 32]),
             sealed: String::new(),
             wrapped_data_key: String::new(),
+            previous_cluster_ids: Vec::new(),
         };
         let hash = SecretHash::of("k");
         let commands = [
@@ -136,7 +137,7 @@ mod tests {
     fn of(settings: &DnsSettings) -> DnsConfig {
         let state = state();
         let node = state.nodes().next().expect("a node");
-        config(settings, &state, node)
+        config(settings, &state, node, &NextDns::default())
     }
 
     fn texts(texts: &[&str]) -> Vec<String> {

@@ -72,7 +72,7 @@ impl Kept {
         });
         let devices = self.state.differing_nodes(state).filter_map(|(old, new)| {
             let id = old.or(new)?.id;
-            Some((id, new.map(|node| Device::of(state, node, &kept.view.policy))))
+            Some((id, new.map(|node| Device::of(state, node, &self.view.policy))))
         });
         match self.view.updated(people, devices) {
             None => self.view.clone(),

@@ -20,6 +20,8 @@ mod examine;
 mod hujson;
 mod in_force;
 mod ipset;
+#[cfg(test)]
+mod language_tests;
 mod parse;
 mod people;
 mod posture;
@@ -43,6 +45,7 @@ mod wire_ssh;
 
 pub use attrs::Attributes;
 pub use in_force::Policies;
+pub use ssh::SshAnswer;
 pub use step::{Plan, Step};
 pub use told::Told;
 pub use view::{PolicyView, RulesId};
@@ -72,6 +75,9 @@ pub struct Policy {
     /// Nobody sees anybody: for when there is a policy, but it cannot be read.
     closed: bool,
 }
+
+/// The longest text of a policy, in bytes: it is replicated, and read by every replica.
+pub const MAX_TEXT: usize = 4 << 20;
 
 /// Who may give a tag to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +141,9 @@ impl Policy {
     /// as it says: it does not parse, names a user in a way that fits several, has
     /// parts that this server does not act on, or fails its own tests.
     pub fn check(text: &str, state: &State) -> Result<Self, PolicyError> {
+        if text.len() > MAX_TEXT {
+            return Err(PolicyError::new(format!("the text has {} bytes; at most {MAX_TEXT} are taken", text.len())));
+        }
         let policy = Self::parse(text)?;
         policy.check_supported()?;
         policy.check_users(state)?;
@@ -146,6 +155,10 @@ impl Policy {
 
     /// Refuses by name what is understood but not acted on.
     fn check_supported(&self) -> Result<(), PolicyError> {
+        if self.attrs.iter().any(|entry| !entry.pools.is_empty()) {
+            let text = "policy \"ipPool\" in \"nodeAttrs\" is not supported yet: remove it";
+            return Err(PolicyError::new(text.into()));
+        }
         let in_rules = self.aliases().find_map(|alias| match alias {
             Alias::Role(role) => Some(role),
             _ => None,

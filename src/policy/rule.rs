@@ -104,6 +104,8 @@ pub(super) struct SshTest {
     pub accept: Vec<String>,
     pub deny: Vec<String>,
     pub check: Vec<String>,
+    /// As in [`Test`].
+    pub facts: Facts,
 }
 
 /// `autoApprovers`: whose routes need no administrator.

@@ -1,12 +1,13 @@
 //! SSH rules, as clients read them (protocol section 6.8).
 
 use super::alias::{Alias, Names, domain_of};
-use super::rule::{SshRule, SshUser};
+use super::rule::{CheckPeriod, SshRule, SshUser};
 use super::tailnet::{Device, Person, Tailnet};
 use crate::state::{Owner, UserId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Where the client asks whether a session may start, on its connection to this server.
 const ACTION: &str = "https://unused/machine/ssh/action/$SRC_NODE_ID/to/$DST_NODE_ID?local_user=$LOCAL_USER";
@@ -19,7 +20,8 @@ pub(super) struct SshEntry {
     pub destinations: Vec<bool>,
     /// Whom a session may log in as: the name that was asked for, and the one it becomes.
     pub users: BTreeMap<String, String>,
-    pub check: bool,
+    /// Whether somebody has to let each session through, and how long that holds.
+    pub check: Option<CheckPeriod>,
     pub accept_env: Vec<String>,
 }
 
@@ -45,13 +47,13 @@ pub(super) fn policy(entries: &[SshEntry], place: usize) -> String {
 impl SshEntry {
     /// One that is only told to somebody.
     pub fn told(rule: &SshRule, principals: Vec<IpAddr>, users: BTreeMap<String, String>) -> Self {
-        let (check, accept_env) = (rule.check.is_some(), rule.accept_env.clone());
+        let (check, accept_env) = (rule.check, rule.accept_env.clone());
         Self { principals, sources: Vec::new(), destinations: Vec::new(), users, check, accept_env }
     }
 
     pub fn wire(&self) -> Value {
         let principals: Vec<Value> = self.principals.iter().map(|ip| json!({ "nodeIP": ip })).collect();
-        let action = if self.check {
+        let action = if self.check.is_some() {
             json!({ "holdAndDelegate": ACTION })
         } else {
             json!({
@@ -74,6 +76,35 @@ impl SshEntry {
             Some(local) => !local.is_empty(),
             None => false,
         }
+    }
+
+    /// Whether some session that it lets in becomes `local`.
+    fn becomes(&self, local: &str) -> bool {
+        let as_asked = |asked: &str| asked == "*" && !self.users.contains_key(local);
+        let mut users = self.users.iter();
+        !local.is_empty() && users.any(|(asked, becomes)| becomes == local || (becomes == "=" && as_asked(asked)))
+    }
+}
+
+/// What the policy says about a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SshAnswer {
+    Denied,
+    Accepted,
+    /// Somebody has to let it through; this holds so long for later ones (zero: not at all).
+    Checked(Duration),
+}
+
+/// About a session from a device that becomes `local_user`, by the entries of its
+/// destination: the first entry that fits decides, as at the client.
+pub(super) fn answer(entries: &[SshEntry], source: &Device, local_user: &str) -> SshAnswer {
+    let from = |entry: &SshEntry| source.ips.iter().any(|ip| entry.principals.contains(ip));
+    let fits = |entry: &&SshEntry| from(entry) && entry.becomes(local_user);
+    match entries.iter().find(fits).map(|entry| entry.check) {
+        None => SshAnswer::Denied,
+        Some(None) => SshAnswer::Accepted,
+        Some(Some(CheckPeriod::Always)) => SshAnswer::Checked(Duration::ZERO),
+        Some(Some(CheckPeriod::For(period))) => SshAnswer::Checked(period),
     }
 }
 
@@ -98,7 +129,7 @@ fn of_rule(rule: &SshRule, names: &Names, tailnet: &Tailnet, entries: &mut Vec<S
         sources,
         destinations,
         users,
-        check: rule.check.is_some(),
+        check: rule.check,
         accept_env: rule.accept_env.clone(),
     };
     let to_self = rule.destinations.contains(&Alias::SelfOwned);

@@ -76,6 +76,15 @@ impl Tailnet {
     }
 }
 
+impl Tailnet {
+    /// The same, with these machines.
+    pub fn with_facts(&self, facts: &Facts) -> Self {
+        let mut all = self.clone();
+        all.devices.iter_mut().for_each(|device| device.facts = facts.clone());
+        all
+    }
+}
+
 impl Person {
     pub fn of(user: &User) -> Self {
         Self {

@@ -4,6 +4,7 @@ use super::Policy;
 use super::attrs::Attributes;
 use super::classes::{ClassId, Classes, Placed};
 use super::program::Program;
+use super::ssh::{self, SshAnswer};
 use super::tailnet::{Device, Person, Tailnet};
 use super::told::Reached;
 use super::wire_filter::ClassFilter;
@@ -152,6 +153,14 @@ impl PolicyView {
     /// Whether `autoApprovers` approves this route of a node with this owner.
     pub fn approves(&self, owner: &Owner, route: IpNet) -> bool {
         self.policy.approves(self.people(), owner, route)
+    }
+
+    /// What it says about an SSH session from one node to another that becomes `local_user` there.
+    pub fn ssh_answer(&self, source: NodeId, destination: NodeId, local_user: &str) -> SshAnswer {
+        match (self.classes.placed(source), self.class_of(destination)) {
+            (Some(from), Some(to)) => ssh::answer(&wire_ssh::entries(&self.classes, to), &from.device, local_user),
+            _ => SshAnswer::Denied,
+        }
     }
 
     fn people(&self) -> &Tailnet {

@@ -12,10 +12,16 @@ use std::net::IpAddr;
 
 /// `SSHPolicy` of the devices of a class.
 pub(super) fn policy(classes: &Classes, class: ClassId) -> String {
+    let entries = entries(classes, class);
+    serde_json::json!({ "rules": entries.iter().map(SshEntry::wire).collect::<Vec<_>>() }).to_string()
+}
+
+/// The entries that the devices of a class are told, in order.
+pub(super) fn entries(classes: &Classes, class: ClassId) -> Vec<SshEntry> {
     let mut entries = Vec::new();
     classes.program.ssh.iter().for_each(|line| add(classes, class, line, &mut entries));
     entries.retain(|entry: &SshEntry| !entry.principals.is_empty());
-    serde_json::json!({ "rules": entries.iter().map(SshEntry::wire).collect::<Vec<_>>() }).to_string()
+    entries
 }
 
 fn add(classes: &Classes, class: ClassId, line: &SshLine, entries: &mut Vec<SshEntry>) {

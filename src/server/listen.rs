@@ -5,6 +5,7 @@
 //! request's head, and every listener one on its connections.
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,7 +63,8 @@ pub async fn unix(listener: UnixListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, None, router.clone(), stop.clone(), slot));
+                let user = stream.peer_cred().ok().map(|credentials| crate::api::SocketUser(credentials.uid()));
+                tokio::spawn(serve(stream, user, router.clone(), stop.clone(), slot));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection on the socket");
@@ -90,27 +92,24 @@ async fn tcp_connection(
     // Map frames are small and urgent.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(stream, Some(peer), router, stop, slot).await,
+        None => serve(stream, Some(ConnectInfo(peer)), router, stop, slot).await,
         Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, Some(peer), router, stop, slot).await,
+            Ok(Ok(stream)) => serve(stream, Some(ConnectInfo(peer)), router, stop, slot).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
     }
 }
 
-async fn serve<S>(
-    stream: S,
-    peer: Option<SocketAddr>,
-    router: Router,
-    stop: CancellationToken,
-    slot: OwnedSemaphorePermit,
-) where
+/// `peer` is who is at the other end: an extension of each request.
+async fn serve<S, P>(stream: S, peer: Option<P>, router: Router, stop: CancellationToken, slot: OwnedSemaphorePermit)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Copy + std::fmt::Debug + Send + Sync + 'static,
 {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if let Some(peer) = peer {
-            request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+            request.extensions_mut().insert(peer);
         }
         router.clone().call(request)
     });

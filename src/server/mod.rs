@@ -146,6 +146,7 @@ impl Edges<'_> {
             .merge(control::router(control::Options {
                 cluster: cluster.clone(),
                 hub: hub.clone(),
+                policies: policies.clone(),
                 server_url,
                 stop: stop.clone(),
             }))
@@ -183,6 +184,7 @@ fn cluster_options(config: &Config) -> cluster::Options {
         advertise_addr: section.advertise_addr.clone(),
         peers: section.peers.iter().map(|peer| (ReplicaId(peer.id), peer.address.clone())).collect(),
         secret_path: section.secret_path.clone(),
+        previous_secret_path: section.previous_secret_path.clone(),
         settings: settings(config),
         noise_key_path: config.noise_private_key_path.clone(),
         heartbeat_interval: section.heartbeat_interval,

@@ -21,7 +21,7 @@ pub enum Change {
     SettingsChanged,
     /// A replica came, went, or has other addresses or another relay.
     ReplicasChanged(ReplicaId),
-    /// A pending login has a verdict, or is gone.
+    /// A pending login or an SSH check has a verdict, or is gone.
     LoginDecided(AuthId),
     /// A session was closed, by whomever.
     SessionClosed(SessionId),

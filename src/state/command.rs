@@ -1,7 +1,7 @@
 //! The only way to change state: what edges may ask for.
 
 use super::record::*;
-use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, Time, UserId};
+use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, SshCheck, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,25 @@ pub enum Command {
         /// Refused as stale when another version is in force.
         expected_version: Option<u64>,
     },
+    /// As `SetPolicy`, and keeps what was in force before. The text that is in force
+    /// already changes nothing.
+    PutPolicy {
+        text: String,
+        author: String,
+        /// Refused as stale when another version is in force.
+        expected_version: Option<u64>,
+        /// The earlier version that this text is of.
+        restores: Option<u64>,
+    },
+    /// An SSH session that needs somebody's decision.
+    StartSshCheck(SshCheck),
+    /// The decision.
+    DecideSshCheck {
+        auth_id: AuthId,
+        approve: bool,
+        /// Who decided, as in [`PolicyText::author`].
+        by: String,
+    },
     /// What clients reported since the last one of these, in order; each is
     /// accepted or refused for itself.
     Report(Vec<Report>),
@@ -193,7 +212,7 @@ pub enum Command {
         standing: Standing,
     },
     /// Everything that is due at the command's time: key expiry, ephemeral
-    /// nodes, pending logins, remembered outcomes.
+    /// nodes, pending logins, SSH checks and approvals, remembered outcomes.
     Tick,
 }
 
@@ -272,6 +291,9 @@ impl Command {
             Command::DeleteNode { .. } => "DeleteNode",
             Command::BackfillIps { .. } => "BackfillIps",
             Command::SetPolicy { .. } => "SetPolicy",
+            Command::PutPolicy { .. } => "PutPolicy",
+            Command::StartSshCheck(_) => "StartSshCheck",
+            Command::DecideSshCheck { .. } => "DecideSshCheck",
             Command::Report(_) => "Report",
             Command::CloseSessionsOf { .. } => "CloseSessionsOf",
             Command::SetStanding { .. } => "SetStanding",
@@ -285,7 +307,10 @@ impl Command {
     /// know the field would skip it, and the replicas would differ.
     pub fn format(&self) -> u32 {
         match self {
-            Command::SetStanding { .. } => 2,
+            Command::SetStanding { .. }
+            | Command::PutPolicy { .. }
+            | Command::StartSshCheck(_)
+            | Command::DecideSshCheck { .. } => 2,
             _ => 1,
         }
     }

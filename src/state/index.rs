@@ -36,6 +36,10 @@ pub(super) struct Indexes {
     pub login_deadline: OrdSet<(Time, AuthId)>,
     /// Logins that wait for a decision.
     pub waiting_login: OrdSet<(IpAddr, Time, AuthId)>,
+    pub ssh_check_deadline: OrdSet<(Time, AuthId)>,
+    /// SSH checks that wait for a decision, by the node that the session comes from.
+    pub waiting_ssh_check: OrdSet<(NodeId, NodeId, Time, AuthId)>,
+    pub ssh_approval_end: OrdSet<(Time, NodeId, NodeId)>,
     pub incarnation: OrdSet<(Time, u64)>,
     pub remembered_request: OrdSet<(Time, String)>,
 }
@@ -116,6 +120,26 @@ pub(super) fn logins(ix: &mut Indexes, id: &AuthId, old: Option<&PendingLogin>, 
     let waiting =
         |login: &PendingLogin| (login.verdict == Verdict::Waiting).then(|| (login.source, login.deadline, id.clone()));
     move_member(&mut ix.waiting_login, old.and_then(waiting), new.and_then(waiting));
+}
+
+pub(super) fn ssh_checks(ix: &mut Indexes, id: &AuthId, old: Option<&SshCheck>, new: Option<&SshCheck>) {
+    let deadline = |check: &SshCheck| (check.deadline, id.clone());
+    move_member(&mut ix.ssh_check_deadline, old.map(deadline), new.map(deadline));
+    let waiting = |check: &SshCheck| {
+        let key = (check.source, check.destination, check.deadline, id.clone());
+        (check.verdict == SshVerdict::Waiting).then_some(key)
+    };
+    move_member(&mut ix.waiting_ssh_check, old.and_then(waiting), new.and_then(waiting));
+}
+
+pub(super) fn ssh_approvals(
+    ix: &mut Indexes,
+    &(source, destination): &(NodeId, NodeId),
+    old: Option<&SshApproval>,
+    new: Option<&SshApproval>,
+) {
+    let end = |approval: &SshApproval| (approval.until, source, destination);
+    move_member(&mut ix.ssh_approval_end, old.map(end), new.map(end));
 }
 
 pub(super) fn primaries(ix: &mut Indexes, route: &IpNet, old: Option<&NodeId>, new: Option<&NodeId>) {

@@ -20,6 +20,7 @@ mod index;
 mod names;
 mod outcome;
 mod record;
+mod ssh_check;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,5 +39,6 @@ pub use record::{
     Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
     SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
+pub use ssh_check::{SshApproval, SshCheck, SshVerdict};
 pub use time::Time;
 pub use view::{Applied, LoadError, Row, State};

@@ -86,6 +86,13 @@ pub enum Refused {
     /// It was decided before.
     #[error("this login was already decided: run \"tailscale up\" on the machine again for a new one")]
     LoginDecided,
+    /// No SSH check has this id, or it expired.
+    #[error("no SSH session waits under this id: connect again for a new one")]
+    SshCheckNotFound,
+    #[error("this SSH session was already decided: connect again for a new one")]
+    SshCheckDecided,
+    #[error("too many SSH sessions are waiting for a decision: try again in {0} seconds")]
+    TooManySshChecks(u64),
     #[error("too many logins are waiting for a decision: try again in {0} seconds")]
     TooManyLogins(u64),
     /// The machine key of a request is not the one that the record belongs to.

@@ -265,8 +265,12 @@ pub struct PolicyText {
     /// HuJSON.
     pub text: String,
     pub updated: Time,
-    /// Who set it: an API key's prefix, `socket`, or `file on replica N`.
+    /// Who set it: an API key by its prefix, an operating system's user on a replica, or
+    /// a replica's file.
     pub author: String,
+    /// The earlier version that it restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
 }
 
 /// What configuration decides about outcomes. From the first replica's file at
@@ -306,6 +310,10 @@ pub struct ServerKeys {
     pub sealed: String,
     /// The data key, encrypted under the cluster's shared secret; base64.
     pub wrapped_data_key: String,
+    /// The names of the clusters that this one was recovered from: their
+    /// replicas' data is out of date, and must not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous_cluster_ids: Vec<String>,
 }
 
 /// What a replica tells the others about itself when it starts.

@@ -106,6 +106,9 @@ tables! {
     14 Incarnations incarnations: u64 => Incarnation, index::incarnations, touched::none;
     15 Requests requests: (u64, u64) => Outcome, index::none, touched::none;
     16 RememberedRequests remembered_requests: String => RememberedRequest, index::remembered_requests, touched::none;
+    17 PolicyHistory policy_history: u64 => PolicyText, index::none, touched::none;
+    18 SshChecks ssh_checks: AuthId => SshCheck, index::ssh_checks, touched::ssh_check;
+    19 SshApprovals ssh_approvals: (NodeId, NodeId) => SshApproval, index::ssh_approvals, touched::none;
 }
 
 fn rows_of<T: Table>(tables: &Tables) -> impl Iterator<Item = Row> + '_ {
@@ -166,6 +169,16 @@ impl RowKey for (u64, u64) {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (a, b) = bytes.split_at_checked(8)?;
         Some((u64::read(a)?, u64::read(b)?))
+    }
+}
+
+impl RowKey for (NodeId, NodeId) {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        (self.0.0, self.1.0).write(bytes);
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (a, b) = RowKey::read(bytes)?;
+        Some((NodeId(a), NodeId(b)))
     }
 }
 

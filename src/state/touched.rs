@@ -11,6 +11,7 @@ pub(super) struct Touched {
     pub sessions: BTreeSet<SessionId>,
     pub users: BTreeSet<UserId>,
     pub logins: BTreeSet<AuthId>,
+    pub ssh_checks: BTreeSet<AuthId>,
     pub replicas: BTreeSet<ReplicaId>,
     pub policy: bool,
     pub settings: bool,
@@ -46,4 +47,8 @@ pub(super) fn session(touched: &mut Touched, id: &SessionId) {
 
 pub(super) fn login(touched: &mut Touched, id: &AuthId) {
     touched.logins.insert(id.clone());
+}
+
+pub(super) fn ssh_check(touched: &mut Touched, id: &AuthId) {
+    touched.ssh_checks.insert(id.clone());
 }

@@ -121,6 +121,16 @@ impl State {
         self.policy().map_or(0, |p| p.version)
     }
 
+    /// The policies that are known, from the newest, which is in force, to the oldest.
+    pub fn policy_versions(&self) -> impl Iterator<Item = &Arc<PolicyText>> + '_ {
+        self.policy().into_iter().chain(self.tables.policy_history.values().rev())
+    }
+
+    /// The policy of this version, if it is kept.
+    pub fn policy_of_version(&self, version: u64) -> Option<&Arc<PolicyText>> {
+        self.policy().filter(|policy| policy.version == version).or_else(|| self.tables.policy_history.get(&version))
+    }
+
     /// By id, ascending.
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> + '_ {
         self.tables.users.values()
@@ -271,6 +281,19 @@ impl State {
 
     pub fn login(&self, id: &AuthId) -> Option<&Arc<PendingLogin>> {
         self.tables.logins.get(id)
+    }
+
+    pub fn ssh_check(&self, id: &AuthId) -> Option<&Arc<SshCheck>> {
+        self.tables.ssh_checks.get(id)
+    }
+
+    /// Whether, and until when, sessions from one node to another were let through.
+    /// One that is past its end may still be here.
+    pub fn ssh_approval(&self, source: NodeId, destination: NodeId) -> Option<&Arc<SshApproval>> {
+        let approval = self.tables.ssh_approvals.get(&(source, destination))?;
+        let is_owned = |node: NodeId, owner: &Owner| self.node(node).is_some_and(|node| node.owner == *owner);
+        let (from, to) = (&approval.source_owner, &approval.destination_owner);
+        (is_owned(source, from) && is_owned(destination, to)).then_some(approval)
     }
 
     /// By id, ascending.

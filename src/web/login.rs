@@ -6,6 +6,7 @@
 use super::Options;
 use super::error::error_page;
 use super::page::{Page, escape};
+use super::ssh_check;
 use crate::cluster::{Cluster, Unavailable};
 use crate::state::{AuthId, NodeId, PendingLogin, State as View, Time, Verdict};
 use axum::Router;
@@ -29,12 +30,17 @@ async fn register(
     show(&options.cluster, &auth_id, query.as_deref(), waiting_registration).await
 }
 
-/// The page of somebody who has to be let through (an SSH check).
+/// The page of an SSH session that has to be let through, or of a login.
 async fn check(
     State(options): State<Arc<Options>>,
     Path(auth_id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
+    if let Ok(id) = auth_id.parse()
+        && let Some(response) = ssh_check::show(&options.cluster, &id, query.as_deref()).await
+    {
+        return response;
+    }
     show(&options.cluster, &auth_id, query.as_deref(), waiting_check).await
 }
 

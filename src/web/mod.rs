@@ -20,6 +20,7 @@ mod icon;
 mod log;
 mod login;
 mod page;
+mod ssh_check;
 #[cfg(test)]
 mod tests;
 

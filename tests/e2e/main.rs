@@ -1,11 +1,15 @@
 //! What is promised to a user, shown on processes of the server and on real
 //! clients. One file for each promise; `tests/support` has what they are made of.
 
+// Shared with `tests/chaos`: each uses a part of it.
 #[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports)]
 mod support;
 
 mod bad_input;
 mod command_line;
+mod cut_off;
+mod failover;
 mod membership;
 mod online;
 mod quorum;
@@ -13,4 +17,5 @@ mod registrations;
 mod relays;
 mod rust_client;
 mod stories;
+mod streams;
 mod tailscale_up;

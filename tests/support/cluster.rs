@@ -1,5 +1,7 @@
 //! A cluster of server processes on this machine.
 
+use super::disk::Disk;
+use super::network::Network;
 use super::replica::Replica;
 use super::wait::{eventually, eventually_some};
 use serde_json::Value;
@@ -32,16 +34,26 @@ pub struct Settings {
     pub config: String,
     /// More lines for its `cluster:` section, indented by two.
     pub cluster_config: String,
+    /// Each replica has network namespaces of its own: needs root. See [`Network`].
+    pub network: bool,
+    /// Each replica's data has a small disk of its own: needs root. See [`super::Disk`].
+    pub disks: bool,
+    /// Each replica has a clock of its own: needs libfaketime.
+    pub clocks: bool,
     /// Clients are told not to check the relay's certificate: Tailscale's Rust client cannot pin one.
     pub insecure_relay: bool,
 }
 
 pub struct Cluster {
     replicas: Vec<Replica>,
-    /// The replicas that formed it.
+    /// The replicas that formed it, with their peer addresses.
     founders: Vec<(u64, Ipv4Addr)>,
+    /// The middle octets of addresses, where the replicas are all on this machine's loopback.
+    loopback: [u8; 2],
     secret: String,
     settings: Settings,
+    // After the replicas: they are dropped first.
+    network: Option<Network>,
     dir: TempDir,
     _share: Share,
 }
@@ -58,18 +70,20 @@ impl Cluster {
             false => Share::One { _guard: MACHINE.read().await },
         };
         raise_file_limit();
-        let [a, b] = free_network();
-        let address = |id: u64| Ipv4Addr::new(127, a, b, u8::try_from(id).expect("few replicas"));
+        let network = settings.network.then(|| Network::new().unwrap_or_else(|e| panic!("a network: {e}")));
+        let loopback = free_network();
         let mut cluster = Cluster {
             replicas: Vec::new(),
-            founders: (1..=size).map(|id| (id, address(id))).collect(),
+            founders: (1..=size).map(|id| (id, addresses(network.as_ref(), loopback, id).1)).collect(),
+            loopback,
+            network,
             secret: hex::encode(rand::random::<[u8; 32]>()),
             settings,
             dir: tempfile::Builder::new().prefix("quorumscale-").tempdir().expect("a directory"),
             _share: share,
         };
-        for (id, address) in cluster.founders.clone() {
-            cluster.spare(id, address);
+        for id in 1..=size {
+            cluster.spare(id);
             cluster.start_replica(id);
         }
         cluster.healthy().await;
@@ -79,16 +93,24 @@ impl Cluster {
     /// Starts one more replica, which is no member until `cluster add` says so; returns when it listens to peers.
     pub async fn start_spare(&mut self) -> u64 {
         let id = self.replicas.len() as u64 + 1;
-        let [_, a, b, _] = self.founders[0].1.octets();
-        self.spare(id, Ipv4Addr::new(127, a, b, u8::try_from(id).expect("few replicas")));
+        self.spare(id);
         self.start_replica(id);
         self.listens(id).await;
         id
     }
 
-    fn spare(&mut self, id: u64, address: Ipv4Addr) {
-        let replica = Replica::new(id, address, self.dir.path().join(format!("node{id}")));
+    fn spare(&mut self, id: u64) {
+        let (address, peer) = addresses(self.network.as_ref(), self.loopback, id);
+        let mut replica = Replica::new(id, address, peer, self.dir.path().join(format!("node{id}")));
         replica.configure(&self.founders, &self.secret, &self.settings);
+        if let Some(network) = &self.network {
+            network.attach(id).unwrap_or_else(|e| panic!("a network for replica {id}: {e}"));
+            replica.runner = Some(network.command(id));
+        }
+        if self.settings.disks {
+            replica.mount_disk().unwrap_or_else(|e| panic!("a disk for replica {id}: {e}"));
+        }
+        replica.own_clock = self.settings.clocks;
         self.replicas.push(replica);
     }
 
@@ -109,9 +131,29 @@ impl Cluster {
         self.replica(id).address
     }
 
+    /// The same, of one that may not be there yet.
+    pub fn address_of(&self, id: u64) -> Ipv4Addr {
+        addresses(self.network.as_ref(), self.loopback, id).0
+    }
+
     /// Where peers reach it.
     pub fn peer_address(&self, id: u64) -> String {
-        format!("{}:7946", self.address(id))
+        format!("{}:7946", self.replica(id).peer)
+    }
+
+    /// What is done to packets; needs [`Settings::network`].
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("a cluster with a network of its own")
+    }
+
+    /// What is done to a replica's disk; needs [`Settings::disks`].
+    pub fn disk(&self, id: u64) -> &Disk {
+        self.replica(id).disk()
+    }
+
+    /// How many seconds a replica's clock is ahead; needs [`Settings::clocks`].
+    pub fn set_clock(&self, id: u64, ahead: i64) {
+        self.replica(id).set_clock(ahead);
     }
 
     pub fn dir(&self) -> &std::path::Path {
@@ -140,6 +182,30 @@ impl Cluster {
             "replica {id} stops with success: {status:?}\n{}",
             process.output()
         );
+    }
+
+    /// Sends a signal, such as `TERM`, and waits for nothing.
+    pub fn signal(&mut self, id: u64, name: &str) {
+        self.replica_mut(id).process().signal(name);
+    }
+
+    /// Forgets a process that has ended; whether it had.
+    pub fn forget_if_ended(&mut self, id: u64) -> bool {
+        let replica = self.replica_mut(id);
+        let ended = replica.runs() && replica.process().ended().is_some();
+        if ended {
+            replica.take();
+        }
+        ended
+    }
+
+    pub fn runs(&self, id: u64) -> bool {
+        self.replica(id).runs()
+    }
+
+    /// Everything that a replica has logged.
+    pub fn log(&self, id: u64) -> String {
+        self.replica(id).log()
     }
 
     /// Freezes it: its sockets stay open, and nothing answers.
@@ -269,9 +335,10 @@ impl Cluster {
 
     /// Until a replica that is no member yet can be added.
     pub async fn listens(&self, id: u64) {
-        let peers = (self.address(id), 7946);
-        eventually(&format!("replica {id} listens to peers"), HEALTHY, || std::net::TcpStream::connect(peers).is_ok())
-            .await;
+        // Seen from its process: the port may be in a namespace of its own.
+        let sockets = format!("/proc/{}/net/tcp", self.replica(id).process_id());
+        let listens = || std::fs::read_to_string(&sockets).is_ok_and(|text| text.lines().any(listens_to_peers));
+        eventually(&format!("replica {id} listens to peers"), HEALTHY, listens).await;
     }
 
     /// Who leads, as replica `id` sees it; waits until there is one.
@@ -307,6 +374,19 @@ impl Drop for Cluster {
 fn end_of(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(25)..].join("\n")
+}
+
+/// Whether a line of `/proc/PID/net/tcp` is a listening socket (state 0A) at port 7946.
+fn listens_to_peers(line: &str) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, _remote, state) = (words.next(), words.next(), words.next());
+    state == Some("0A") && local.is_some_and(|local| local.ends_with(&format!(":{:04X}", 7946)))
+}
+
+/// Where clients reach a replica, and where its peers do.
+fn addresses(network: Option<&Network>, [a, b]: [u8; 2], id: u64) -> (Ipv4Addr, Ipv4Addr) {
+    let loopback = Ipv4Addr::new(127, a, b, u8::try_from(id).expect("few replicas"));
+    network.map_or((loopback, loopback), |n| (n.client_address(id), n.peer_address(id)))
 }
 
 /// The middle octets of a loopback network in which nothing listens.

@@ -113,6 +113,11 @@ impl Fleet {
         said.iter().skip(since).rev().find(|value| is_it(value)).cloned()
     }
 
+    /// What its nodes have logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
     fn node_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

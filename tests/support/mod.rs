@@ -14,18 +14,27 @@
 //! of its own.
 
 mod cluster;
+mod disk;
 mod fleet;
 mod http;
+mod network;
 mod process;
 mod programs;
 mod replica;
 mod stock;
+mod stream;
 mod ts2021;
 mod wait;
+mod watchers;
 
 pub use cluster::{Cluster, Settings};
+pub use disk::Disk;
 pub use fleet::{Fleet, Tsnet, Up};
 pub use http::{Reply, request};
+pub use network::Network;
+pub use replica::Replica;
 pub use stock::{RustClient, Tailscaled};
+pub use stream::MapStream;
 pub use ts2021::{Machine, Registered, Session, raw_upgrade, server_key};
 pub use wait::{eventually, eventually_some};
+pub use watchers::{Ended, Mark, Watchers};

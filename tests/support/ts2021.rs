@@ -3,6 +3,7 @@
 //! and from nothing of the server's own code.
 
 use super::http::request;
+use super::stream::MapStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -30,6 +31,7 @@ pub struct Machine {
     pub name: String,
     private: [u8; 32],
     pub node_key: String,
+    disco_key: String,
 }
 
 /// The server's answer to a registration.
@@ -61,6 +63,7 @@ impl Machine {
             name: name.into(),
             private: rand::random(),
             node_key: format!("nodekey:{}", hex::encode(node.as_bytes())),
+            disco_key: format!("discokey:{}", hex::encode(rand::random::<[u8; 32]>())),
         }
     }
 
@@ -81,6 +84,20 @@ impl Machine {
             "Followup": "",
             "Hostinfo": {"IPNVersion": "1.102.5", "BackendLogID": "00", "OS": "linux", "Hostname": self.name},
             "NodeKeySignature": null
+        })
+    }
+
+    /// A map request, as Tailscale's Go client sends it: `stream` or a lite update.
+    pub fn map_request(&self, stream: bool) -> Value {
+        json!({
+            "Version": VERSION,
+            "Compress": "zstd",
+            "KeepAlive": true,
+            "NodeKey": self.node_key,
+            "DiscoKey": self.disco_key,
+            "Stream": stream,
+            "OmitPeers": !stream,
+            "Hostinfo": {"IPNVersion": "1.102.5", "BackendLogID": "00", "OS": "linux", "Hostname": self.name},
         })
     }
 
@@ -164,6 +181,26 @@ impl Session {
             .unwrap_or_else(|_| Err(format!("{path}: no answer within {} s", WITHIN.as_secs())))
     }
 
+    /// Whether its connection has ended, so that a client would dial anew.
+    pub fn is_closed(&self) -> bool {
+        self.http.is_closed()
+    }
+
+    /// Opens a map stream; the error is the answer's status, if there was one, and text.
+    pub async fn map(&mut self, machine: &Machine) -> Result<MapStream, String> {
+        let request = http::Request::post("https://control/machine/map")
+            .body(Full::new(Bytes::from(machine.map_request(true).to_string())))
+            .map_err(|e| e.to_string())?;
+        let response = self.http.send_request(request).await.map_err(|e| format!("map: {e}"))?;
+        match response.status().as_u16() {
+            200 => Ok(MapStream::new(response.into_body())),
+            status => {
+                let body = response.into_body().collect().await.map_err(|e| format!("map: {status}: {e}"))?.to_bytes();
+                Err(format!("map: {status}: {}", String::from_utf8_lossy(&body)))
+            }
+        }
+    }
+
     pub async fn register(&mut self, body: &Value) -> Result<Registered, String> {
         match self.post("/machine/register", body.to_string().as_bytes()).await? {
             (200, text) => {
@@ -218,7 +255,11 @@ fn records(stream: TcpStream, mut send: Cipher, mut receive: Cipher) -> DuplexSt
     let (mut from_server, mut to_server) = stream.into_split();
     let (mut plain_out, mut plain_in) = split(theirs);
     tokio::spawn(async move { encrypt(&mut plain_out, &mut to_server, &mut send).await });
-    tokio::spawn(async move { decrypt(&mut from_server, &mut plain_in, &mut receive).await });
+    tokio::spawn(async move {
+        decrypt(&mut from_server, &mut plain_in, &mut receive).await.ok();
+        // HTTP/2 must see at once that the connection has ended.
+        plain_in.shutdown().await.ok();
+    });
     ours
 }
 

@@ -7,6 +7,7 @@
 //! of them, so that it is done once.
 
 mod connect;
+mod download;
 mod url;
 
 use super::error::Error;
@@ -241,10 +242,6 @@ impl Ask<'_> {
 }
 
 async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let broken = |error: hyper::Error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        format!("{error}{cause}")
-    };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(broken)?;
@@ -253,6 +250,11 @@ async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>) -> Result<An
     let body = body.map_err(|error| format!("reading the answer: {error}"))?.to_bytes();
     connection.abort();
     Ok(Answer { status: head.status, body })
+}
+
+fn broken(error: hyper::Error) -> String {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
 }
 
 /// Statuses that say "not here, not now".

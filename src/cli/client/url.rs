@@ -42,6 +42,12 @@ pub(super) fn parse(address: &str) -> Result<Url, Error> {
 }
 
 impl Url {
+    /// Whether nobody else can read along: TLS, or this machine alone.
+    pub(super) fn is_private(&self) -> bool {
+        let loopback = self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.https || loopback || self.host == "localhost"
+    }
+
     /// The path to ask for.
     pub(super) fn with_path(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)

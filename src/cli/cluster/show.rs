@@ -50,8 +50,10 @@ fn next_steps(status: &ClusterStatus, program: &str) -> Vec<String> {
 }
 
 pub(super) fn members(status: &ClusterStatus) -> Table {
-    let mut table = Table::new(&["ID", "ADDRESS", "ROLE", "HEALTH", "TERM", "APPLIED", "LAG", "CLIENTS", "VERSION"]);
+    let mut table =
+        Table::new(&["ID", "ADDRESS", "ROLE", "HEALTH", "TERM", "APPLIED", "LAG", "CLIENTS", "VERSION", "SECRET"]);
     let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+    let text = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     for member in &status.members {
         table.row(vec![
             member.id.to_string().into(),
@@ -62,7 +64,8 @@ pub(super) fn members(status: &ClusterStatus) -> Table {
             number(member.applied).into(),
             number(member.lag).into(),
             number(member.clients).into(),
-            if member.version.is_empty() { "-" } else { &member.version }.into(),
+            text(&member.version).into(),
+            text(&member.secret).into(),
         ]);
     }
     table

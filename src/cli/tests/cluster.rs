@@ -14,6 +14,7 @@ fn member(id: u64, role: &str, healthy: bool) -> MemberStatus {
         lag: known(id - 1),
         clients: known(10),
         version: if healthy { "0.1.0".into() } else { String::new() },
+        secret: if healthy { "0a1b2c3d".into() } else { String::new() },
         healthy,
     }
 }
@@ -49,10 +50,10 @@ fn a_healthy_cluster_says_so_first() {
     let expected = "\
 healthy: 3 of 3 replicas, leader 1, tolerates 1 failure
 
-ID | ADDRESS        | ROLE     | HEALTH  | TERM | APPLIED | LAG | CLIENTS | VERSION
-1  | 127.0.0.1:7946 | leader   | healthy | 4    | 1199    | 0   | 10      | 0.1.0  
-2  | 127.0.0.2:7946 | follower | healthy | 4    | 1198    | 1   | 10      | 0.1.0  
-3  | 127.0.0.3:7946 | follower | healthy | 4    | 1197    | 2   | 10      | 0.1.0  
+ID | ADDRESS        | ROLE     | HEALTH  | TERM | APPLIED | LAG | CLIENTS | VERSION | SECRET  
+1  | 127.0.0.1:7946 | leader   | healthy | 4    | 1199    | 0   | 10      | 0.1.0   | 0a1b2c3d
+2  | 127.0.0.2:7946 | follower | healthy | 4    | 1198    | 1   | 10      | 0.1.0   | 0a1b2c3d
+3  | 127.0.0.3:7946 | follower | healthy | 4    | 1197    | 2   | 10      | 0.1.0   | 0a1b2c3d
 ";
     assert_eq!(call("cluster status").at(&serving(&three(true))), prints(expected));
 }
@@ -66,7 +67,10 @@ fn a_degraded_cluster_says_what_is_missing_and_still_succeeds() {
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!(lines[0], "DEGRADED: 2 of 3 replicas, leader 1, tolerates no failure");
     assert_eq!(lines[1], "Next: start or reconnect replica 3 (127.0.0.3:7946), and look at the log there.");
-    assert_eq!(lines[6], "3  | 127.0.0.3:7946 | follower | unhealthy | -    | -       | -   | -       | -      ");
+    assert_eq!(
+        lines[6],
+        "3  | 127.0.0.3:7946 | follower | unhealthy | -    | -       | -   | -       | -       | -       "
+    );
     assert_eq!(lines[8], "Warning: replica 2 runs on another base domain");
 }
 
@@ -90,7 +94,7 @@ fn the_status_in_json_is_the_apis() {
     assert_eq!((&json["leader"], &json["failures_tolerated"]), (&1.into(), &1.into()));
     let expected = serde_json::json!({
         "id": 2, "address": "127.0.0.2:7946", "role": "follower", "term": 4, "applied": 1198, "lag": 1, "clients": 10,
-        "version": "0.1.0", "healthy": true
+        "version": "0.1.0", "secret": "0a1b2c3d", "healthy": true
     });
     assert_eq!(json["members"][1], expected);
 }

@@ -11,6 +11,8 @@ use tonic::{Request, Status};
 const SOURCE: &str = "quorumscale-source";
 const TARGET: &str = "quorumscale-target";
 const CLUSTER: &str = "quorumscale-cluster";
+/// In a refusal: the caller's cluster was given up, and went on under this name.
+const GIVEN_UP: &str = "quorumscale-given-up";
 
 /// Puts the identity into every call to one replica.
 #[derive(Clone)]
@@ -69,14 +71,36 @@ impl Checker {
         }
         let theirs = metadata.get(CLUSTER).and_then(|v| v.to_str().ok());
         match (self.feed.cluster_id(), theirs) {
-            (Some(ours), Some(theirs)) if ours != theirs => Err(Status::failed_precondition(format!(
-                "replica {} belongs to cluster {ours}, replica {source} to cluster {theirs}: correct the address, or \
-                 remove one's data directory",
-                self.own
-            ))),
+            (Some(ours), Some(theirs)) if ours != theirs => Err(self.other_cluster(source, &ours, theirs)),
             _ => Ok(source),
         }
     }
+
+    fn other_cluster(&self, source: ReplicaId, ours: &str, theirs: &str) -> Status {
+        let view = self.feed.view();
+        let given_up = view.server_keys().is_some_and(|keys| keys.previous_cluster_ids.iter().any(|id| id == theirs));
+        if !given_up {
+            return Status::failed_precondition(format!(
+                "replica {} belongs to cluster {ours}, replica {source} to cluster {theirs}: correct the address, or \
+                 remove one's data directory",
+                self.own
+            ));
+        }
+        let mut status = Status::failed_precondition(format!(
+            "replica {} recovered cluster {theirs} without replica {source}, as cluster {ours}: what replica {source} \
+             has is out of date",
+            self.own
+        ));
+        if let Ok(ours) = ours.parse() {
+            status.metadata_mut().insert(GIVEN_UP, ours);
+        }
+        status
+    }
+}
+
+/// Whether a refusal says that the caller's cluster was given up.
+pub fn is_given_up(status: &Status) -> bool {
+    status.metadata().contains_key(GIVEN_UP)
 }
 
 fn number(metadata: &MetadataMap, key: &str) -> Result<ReplicaId, Status> {

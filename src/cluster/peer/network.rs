@@ -1,6 +1,8 @@
 //! What Raft sends with.
 
+use super::identity::is_given_up;
 use super::links::{Client, Links, Purpose};
+use crate::cluster::fatal::die;
 use crate::cluster::store::SnapshotFile;
 use crate::cluster::types::{TypeConfig, Vote};
 use crate::cluster::wire::{self, Appended, Transferred, WireError};
@@ -256,6 +258,14 @@ fn send_chunks(
 /// A replica that cannot be connected to, or is not the one that was meant, is left
 /// alone for a while; other failures are tried again soon.
 fn error(status: &Status) -> Error {
+    if is_given_up(status) {
+        // With others like it, it could be a second cluster for the same clients.
+        die(
+            "this replica's cluster was given up",
+            status.message(),
+            "move its data directory away, give it a cluster.id that was never used, and add it to the new cluster",
+        );
+    }
     match status.code() {
         Code::Unavailable | Code::FailedPrecondition | Code::PermissionDenied => {
             Unreachable::from_string(status.message()).into()

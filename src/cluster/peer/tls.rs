@@ -3,9 +3,14 @@
 //! The key of the cluster's certificate authority is derived from the secret, so
 //! that every replica can issue its own certificate when it starts, and checks the
 //! others' against the same authority. Nothing is stored, nothing expires.
+//!
+//! While the secret is changed there are two authorities. Both are accepted; the
+//! certificate is of the one whose secret the cluster's data key is wrapped under,
+//! so that all replicas go over to the new one at one index of the log.
 
-use crate::cluster::secret::Secret;
+use crate::cluster::secret::{Secret, Secrets, Which};
 use crate::state::ReplicaId;
+use arc_swap::ArcSwap;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ED25519,
@@ -25,22 +30,64 @@ const ED25519_PKCS8: [u8; 16] =
 /// HTTP/2, the only protocol here.
 const ALPN: &[u8] = b"h2";
 
-/// Both ends' configuration for one replica.
+/// Both ends' configuration for one replica. Clones share which secret is in use.
 #[derive(Clone)]
 pub struct PeerTls {
+    by_current: Ends,
+    by_previous: Option<Ends>,
+    in_use: Arc<ArcSwap<(Which, Ends)>>,
+}
+
+/// With a certificate by one authority.
+#[derive(Clone)]
+struct Ends {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
 }
 
 impl PeerTls {
-    /// Issues this replica's certificate.
-    pub fn new(secret: &Secret, id: ReplicaId) -> Result<Self, TlsError> {
-        let (authority, issuer) = authority(secret)?;
+    /// Issues this replica's certificates, one for each secret.
+    pub fn new(secrets: &Secrets, id: ReplicaId) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.clone())?;
+        for (_, secret) in secrets.all() {
+            roots.add(authority(secret)?.0)?;
+        }
         let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let by_current = Ends::new(secrets.current(), roots.clone(), id)?;
+        let by_previous = secrets.previous().map(|secret| Ends::new(secret, roots, id)).transpose()?;
+        let in_use = Arc::new(ArcSwap::from_pointee((Which::Current, by_current.clone())));
+        Ok(Self { by_current, by_previous, in_use })
+    }
 
+    /// From now on, connections show the certificate by this secret.
+    pub fn present(&self, which: Which) {
+        let ends = match which {
+            Which::Current => &self.by_current,
+            Which::Previous => self.by_previous.as_ref().unwrap_or(&self.by_current),
+        };
+        self.in_use.store(Arc::new((which, ends.clone())));
+    }
+
+    /// Which secret's certificate is shown.
+    pub fn presented(&self) -> Which {
+        self.in_use.load().0
+    }
+
+    /// For connections that come in.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.in_use.load().1.acceptor.clone()
+    }
+
+    /// For connections to others.
+    pub fn connector(&self) -> TlsConnector {
+        self.in_use.load().1.connector.clone()
+    }
+}
+
+impl Ends {
+    fn new(secret: &Secret, roots: Arc<RootCertStore>, id: ReplicaId) -> Result<Self, TlsError> {
+        let (_, issuer) = authority(secret)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (certificate, key) = issue(&issuer, id)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
@@ -58,16 +105,6 @@ impl PeerTls {
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = rustls::client::Resumption::disabled();
         Ok(Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
-    }
-
-    /// For connections that come in.
-    pub fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
-    }
-
-    /// For connections to others.
-    pub fn connector(&self) -> &TlsConnector {
-        &self.connector
     }
 }
 
@@ -174,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn replicas_with_one_secret_know_each_other_by_number() {
-        let secret = Secret::random_for_tests();
+        let secret = Secrets::from(Secret::random_for_tests());
         let (one, two) = (PeerTls::new(&secret, ReplicaId(1)).unwrap(), PeerTls::new(&secret, ReplicaId(2)).unwrap());
         let (accepted, connected) = handshake(&two, &one, ReplicaId(2)).await;
         assert!(connected.is_ok());
@@ -186,10 +223,32 @@ mod tests {
 
     #[tokio::test]
     async fn another_secret_is_told_apart_from_other_failures() {
-        let one = PeerTls::new(&Secret::random_for_tests(), ReplicaId(1)).unwrap();
-        let two = PeerTls::new(&Secret::random_for_tests(), ReplicaId(2)).unwrap();
+        let one = PeerTls::new(&Secret::random_for_tests().into(), ReplicaId(1)).unwrap();
+        let two = PeerTls::new(&Secret::random_for_tests().into(), ReplicaId(2)).unwrap();
         let (accepted, connected) = handshake(&two, &one, ReplicaId(2)).await;
         assert!(is_other_secret(&connected.unwrap_err()));
         assert!(is_other_secret(&accepted.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn at_each_step_of_a_change_of_secret_all_replicas_reach_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let tls = |current: &str, previous: Option<&str>, id| {
+            let secrets = Secrets::load(&path(current), previous.map(path).as_deref()).unwrap();
+            PeerTls::new(&secrets, ReplicaId(id)).unwrap()
+        };
+        let (old, new) = (tls("old", None, 2), tls("new", None, 2));
+        let both = tls("new", Some("old"), 1);
+        let meet = async |one: &PeerTls, two: &PeerTls| handshake(two, one, ReplicaId(2)).await.0.is_ok();
+
+        both.present(Which::Previous);
+        assert!(meet(&both, &old).await, "replicas that were not restarted yet know the old one");
+        let other = tls("new", Some("old"), 2);
+        assert!(meet(&both, &other).await, "before and after the data key is wrapped anew");
+        both.present(Which::Current);
+        assert!(meet(&both, &other).await && meet(&both, &new).await, "replicas that have the new one alone");
+        assert!(!meet(&both, &old).await, "the old one alone is not enough any more");
+        assert!(!meet(&tls("new", None, 1), &old).await);
     }
 }

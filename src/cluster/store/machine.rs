@@ -76,6 +76,22 @@ impl Machine {
         self.auditor.clone()
     }
 
+    /// What is applied, before anything runs.
+    pub fn contents(&self) -> (State, Applied) {
+        (self.state.clone(), self.applied.clone())
+    }
+
+    /// Applies entries in memory alone.
+    pub fn replay(&self, state: &mut State, applied: &mut Applied, entries: Vec<Entry>) -> io::Result<()> {
+        let mut step = Step::new(&self.disk);
+        entries.into_iter().try_for_each(|entry| step.take(state, applied, entry).map(drop))
+    }
+
+    /// Replaces all records on disk, while nothing runs.
+    pub fn reset(&self, state: &State, applied: &Applied) -> io::Result<()> {
+        install(&self.disk, &self.snapshots.write(state, applied)?).map(drop)
+    }
+
     fn builder(&self) -> Builder {
         Builder { state: self.state.clone(), applied: self.applied.clone(), snapshots: self.snapshots.clone() }
     }
@@ -224,7 +240,7 @@ impl<'a> Step<'a> {
 
 impl Applied {
     /// The index of the last applied entry; 0 for none.
-    fn index(&self) -> u64 {
+    pub fn index(&self) -> u64 {
         self.last.map_or(0, |id| id.index)
     }
 

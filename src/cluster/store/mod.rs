@@ -11,6 +11,7 @@ mod disk;
 mod flusher;
 mod log;
 mod machine;
+mod offline;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use audit::Auditor;
 #[cfg(test)]
 pub use disk::{Family, Pair};
 pub use machine::Machine;
+pub use offline::{Held, Offline, Seed};
 pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::feed::Feed;

@@ -33,6 +33,7 @@ pub(super) fn cluster(
         id,
         listen_addr,
         secret_path: reader.path("cluster.secret_path").unwrap_or_else(|| data_dir.join("secret")),
+        previous_secret_path: reader.path("cluster.previous_secret_path"),
         client_addresses: client_addresses(reader, main_listener, server_url, peers.len() > 1),
         advertise_addr,
         peers,

@@ -1,7 +1,8 @@
-//! Waiting for somebody's verdict about a pending login (protocol section 3.3).
+//! Waiting for somebody's verdict about a pending login (protocol section 3.3) or an SSH
+//! session (5.9).
 
 use crate::cluster::Cluster;
-use crate::state::{AuthId, Batch, Change, State, Verdict};
+use crate::state::{AuthId, Batch, Change, SshVerdict, State, Verdict};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::pin;
@@ -38,6 +39,23 @@ impl Logins {
     /// Waits until the login is decided or gone, at most for `patience`. The view
     /// that comes back has whatever ended the wait.
     pub async fn decided(&self, cluster: &Cluster, id: &AuthId, patience: Duration) -> Arc<State> {
+        let waits = |view: &State| view.login(id).is_some_and(|login| login.verdict == Verdict::Waiting);
+        self.until(cluster, id, patience, waits).await
+    }
+
+    /// As [`Logins::decided`], for an SSH session.
+    pub async fn ssh_decided(&self, cluster: &Cluster, id: &AuthId, patience: Duration) -> Arc<State> {
+        let waits = |view: &State| view.ssh_check(id).is_some_and(|check| check.verdict == SshVerdict::Waiting);
+        self.until(cluster, id, patience, waits).await
+    }
+
+    async fn until(
+        &self,
+        cluster: &Cluster,
+        id: &AuthId,
+        patience: Duration,
+        waits: impl Fn(&State) -> bool,
+    ) -> Arc<State> {
         let waiter = self.enter(id);
         let deadline = Instant::now() + patience;
         loop {
@@ -45,8 +63,7 @@ impl Logins {
             // From here on no verdict is missed, so look only now.
             woken.as_mut().enable();
             let view = cluster.view();
-            let waits = view.login(id).is_some_and(|login| login.verdict == Verdict::Waiting);
-            if !waits || Instant::now() >= deadline {
+            if !waits(&view) || Instant::now() >= deadline {
                 return view;
             }
             let next = deadline.min(Instant::now() + LOOK_AGAIN);

@@ -10,6 +10,7 @@ mod known;
 mod logins;
 mod map;
 mod register;
+mod ssh;
 mod streams;
 mod trouble;
 
@@ -17,31 +18,38 @@ use super::Options;
 use super::connection::Peer;
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 use logins::Logins;
 use map::Maps;
 use register::{FOLLOWUP_PATIENCE, Registrar};
+use ssh::Sessions;
 use std::sync::Arc;
-use std::time::Duration;
 use streams::Streams;
 
 /// Every endpoint; requests carry a [`Peer`] as an extension.
 pub(super) fn router(options: &Options) -> Router {
     let cluster = &options.cluster;
-    registrations(cluster, &options.server_url, FOLLOWUP_PATIENCE).merge(maps(cluster, &options.hub)).merge(others())
+    let server_url = options.server_url.trim_end_matches('/').to_owned();
+    let logins = Logins::follow(cluster);
+    let sessions = Sessions {
+        cluster: cluster.clone(),
+        policies: options.policies.clone(),
+        server_url: server_url.clone(),
+        logins: logins.clone(),
+        patience: ssh::PATIENCE,
+    };
+    let registrar = Registrar { cluster: cluster.clone(), server_url, logins, patience: FOLLOWUP_PATIENCE };
+    registrations(registrar).merge(ssh_actions(sessions)).merge(maps(cluster, &options.hub)).merge(others())
 }
 
-fn registrations(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
-    let registrar = Registrar {
-        cluster: cluster.clone(),
-        server_url: server_url.trim_end_matches('/').to_owned(),
-        logins: Logins::follow(cluster),
-        patience,
-    };
+fn registrations(registrar: Registrar) -> Router {
     Router::new().route("/machine/register", post(register::endpoint)).with_state(Arc::new(registrar))
+}
+
+fn ssh_actions(sessions: Sessions) -> Router {
+    Router::new().route("/machine/ssh/action/{src}/to/{dst}", get(ssh::endpoint)).with_state(Arc::new(sessions))
 }
 
 fn maps(cluster: &Cluster, hub: &Hub) -> Router {
@@ -61,8 +69,7 @@ fn others() -> Router {
     ];
     let mut router = Router::new()
         .route("/machine/whoami", get(whoami))
-        .route("/machine/update-health", post(StatusCode::NO_CONTENT))
-        .route("/machine/ssh/action/{src}/to/{dst}", any(no_ssh_check));
+        .route("/machine/update-health", post(StatusCode::NO_CONTENT));
     for path in not_there {
         router = router.route(path, any((StatusCode::NOT_IMPLEMENTED, "Not implemented yet")));
     }
@@ -71,11 +78,6 @@ fn others() -> Router {
 
 async fn whoami(Extension(peer): Extension<Peer>) -> String {
     format!("{} at {}, capability version {}\n", peer.machine_key, peer.ip, peer.version.0)
-}
-
-async fn no_ssh_check() -> Response {
-    let text = "SSH check mode is not implemented yet: use the action \"accept\" in the policy's ssh rules";
-    (StatusCode::NOT_IMPLEMENTED, text).into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The inner endpoints without a connection, for tests.
 
-use super::{Peer, registrations};
+use super::{Logins, Peer, Registrar, Sessions, registrations, ssh_actions};
 use crate::cluster::Cluster;
 use crate::tailcfg::{CapVer, MachineKey};
 use axum::Router;
@@ -13,9 +13,19 @@ use serde_json::Value;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// Registrations and what needs no state.
+/// Registrations, SSH sessions, and what needs no state.
 pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
-    registrations(cluster, server_url, patience).merge(super::others())
+    let server_url = server_url.trim_end_matches('/').to_owned();
+    let logins = Logins::follow(cluster);
+    let sessions = Sessions {
+        cluster: cluster.clone(),
+        policies: Default::default(),
+        server_url: server_url.clone(),
+        logins: logins.clone(),
+        patience,
+    };
+    let registrar = Registrar { cluster: cluster.clone(), server_url, logins, patience };
+    registrations(registrar).merge(ssh_actions(sessions)).merge(super::others())
 }
 
 /// What came back.
@@ -42,9 +52,20 @@ pub async fn request(router: &Router, machine: MachineKey, path: &str, body: imp
     router.clone().oneshot(request).await.unwrap()
 }
 
+/// Gets `path` as the machine with this key.
+pub async fn get(router: &Router, machine: MachineKey, path: &str) -> Answer {
+    let mut request = Request::get(path).body(Body::empty()).unwrap();
+    let ip = [192, 0, 2, machine.0[0]].into();
+    request.extensions_mut().insert(Peer { machine_key: machine, version: CapVer(142), ip });
+    whole(router.clone().oneshot(request).await.unwrap()).await
+}
+
 /// Posts `body` as the machine with this key, and reads the whole answer.
 pub async fn post(router: &Router, machine: MachineKey, path: &str, body: impl Into<Body>) -> Answer {
-    let response = request(router, machine, path, body).await;
+    whole(request(router, machine, path, body).await).await
+}
+
+async fn whole(response: Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();

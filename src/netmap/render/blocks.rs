@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn peers(names: &[&str]) -> Vec<Json> {
-        names.iter().map(|name| super::super::to_json(name)).collect()
+        names.iter().map(super::super::to_json).collect()
     }
 
     #[test]

@@ -113,8 +113,12 @@ pub(super) fn ssh_tests<'a>(
         }
         let (accept, deny) = (owned(fields.texts("accept")?), owned(fields.texts("deny")?));
         let check = owned(fields.texts("check")?);
+        let facts = match fields.take("srcPostureAttrs") {
+            Some(value) => postures::facts(document, value)?,
+            None => Facts::default(),
+        };
         fields.finish()?;
-        tests.push(SshTest { source, destinations, accept, deny, check });
+        tests.push(SshTest { source, destinations, accept, deny, check, facts });
     }
     Ok(tests)
 }

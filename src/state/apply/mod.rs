@@ -14,6 +14,7 @@ mod policy;
 mod register;
 pub(super) mod routes;
 mod session;
+mod ssh;
 mod step;
 pub(super) mod tick;
 mod users;
@@ -80,6 +81,11 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         Command::BackfillIps { seed } => nodes::backfill_ips(step, *seed),
 
         Command::SetPolicy { text, author, expected_version } => policy::set(step, text, author, *expected_version),
+        Command::PutPolicy { text, author, expected_version, restores } => {
+            policy::put(step, text, author, *expected_version, *restores)
+        }
+        Command::StartSshCheck(check) => ssh::start(step, check),
+        Command::DecideSshCheck { auth_id, approve, by } => ssh::decide(step, auth_id, *approve, by),
         Command::Report(reports) => Ok(Done::Reports(session::report(step, reports))),
         Command::CloseSessionsOf { replica, incarnation } => session::close_all_of(step, *replica, *incarnation),
         Command::SetStanding { replica, incarnation, standing } => {

@@ -161,6 +161,11 @@ impl<'a> Step<'a> {
                 changes.push(Change::LoginDecided(id));
             }
         }
+        for id in touched.ssh_checks {
+            if self.ssh_check(&id).is_none_or(|check| check.verdict != SshVerdict::Waiting) {
+                changes.push(Change::LoginDecided(id));
+            }
+        }
         changes
     }
 

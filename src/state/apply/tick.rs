@@ -1,7 +1,7 @@
 //! What becomes due with time.
 
 use super::super::bookkeeping::Clock;
-use super::super::table::{Incarnations, Logins, RememberedRequests};
+use super::super::table::{Incarnations, Logins, RememberedRequests, SshApprovals, SshChecks};
 use super::super::*;
 use super::dedupe::{IDEMPOTENCY_AGE, forget_outcomes};
 use super::nodes;
@@ -20,6 +20,12 @@ pub(super) fn tick(step: &mut Step) -> Outcome {
     }
     while let Some((_, id)) = step.indexes.login_deadline.get_min().filter(|(time, _)| *time <= now).cloned() {
         step.delete::<Logins>(&id);
+    }
+    while let Some((_, id)) = step.indexes.ssh_check_deadline.get_min().filter(|(time, _)| *time <= now).cloned() {
+        step.delete::<SshChecks>(&id);
+    }
+    while let Some((_, from, to)) = step.indexes.ssh_approval_end.get_min().filter(|(time, ..)| *time <= now).copied() {
+        step.delete::<SshApprovals>(&(from, to));
     }
     while let Some((_, id)) = step.indexes.incarnation.get_min().filter(|(time, _)| *time <= now).cloned() {
         forget_outcomes(step, id, u64::MAX);
@@ -40,6 +46,8 @@ pub(in crate::state) fn next_due(state: &State) -> Option<Time> {
         ix.expiry.get_min().map(|(time, _)| *time),
         ix.idle.get_min().map(|(since, _)| idle_end(state, *since)),
         ix.login_deadline.get_min().map(|(time, _)| *time),
+        ix.ssh_check_deadline.get_min().map(|(time, _)| *time),
+        ix.ssh_approval_end.get_min().map(|(time, ..)| *time),
         ix.incarnation.get_min().map(|(time, _)| *time),
         ix.remembered_request.get_min().map(|(at, _)| *at + IDEMPOTENCY_AGE),
         // So that time without a leader can be told from time with one.

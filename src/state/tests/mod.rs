@@ -6,10 +6,12 @@
 mod dedupe;
 mod login;
 mod nodes;
+mod policy;
 mod properties;
 mod register;
 mod routes;
 mod sessions;
+mod ssh;
 mod users;
 
 use super::*;
@@ -195,6 +197,7 @@ pub(super) fn server_keys() -> ServerKeys {
         legacy_public: MachineKey([2; 32]),
         sealed: "sealed".into(),
         wrapped_data_key: "wrapped".into(),
+        previous_cluster_ids: Vec::new(),
     }
 }
 

@@ -85,7 +85,7 @@ fn command(world: &World, draw: &Draw) -> Command {
         8 => Command::CreateApiKey { hash: SecretHash::of(&secret), prefix: secret, expiration: None },
         9 => Command::DeleteApiKey { id: ApiKeyId(u64::from(a)) },
         10..=14 => with_key(&secret, arrival(b, a ^ b)),
-        15 => Command::StartLogin(login(world.now, b, &a.to_string())),
+        15 if b % 2 == 0 => Command::StartLogin(login(world.now, b, &a.to_string())),
         16 | 17 | 36 => Command::ApproveLogin {
             auth_id: login(world.now, a, &a.to_string()).id,
             user: UserId(u64::from(b % 3) + 1),
@@ -94,6 +94,11 @@ fn command(world: &World, draw: &Draw) -> Command {
             policy_version: world.state.policy_version(),
             seed: u64::from(b),
         },
+        15 => Command::StartSshCheck(ssh_check(world, id, NodeId(u64::from(b)), a)),
+        18 if b % 3 == 0 => {
+            let auth_id = ssh_check(world, id, id, a).id;
+            Command::DecideSshCheck { auth_id, approve: b % 2 == 0, by: secret }
+        }
         18 => Command::DecideLogin { auth_id: login(world.now, a, &a.to_string()).id, approve: b % 2 == 0 },
         19 => Command::Logout { node_key, machine_key },
         20 => Command::ShortenExpiry { node_key, machine_key, expiry: world.now + Duration::from_secs(10) },
@@ -115,6 +120,10 @@ fn command(world: &World, draw: &Draw) -> Command {
         },
         25 => Command::DeleteNode { id },
         26 => Command::BackfillIps { seed: u64::from(a) },
+        27 if b % 2 == 0 => {
+            let author = secret.clone();
+            Command::PutPolicy { text: secret, author, expected_version: None, restores: None }
+        }
         27 => Command::SetPolicy { text: secret, author: String::new(), expected_version: None },
         33..=35 => with_key(&format!("first-{}", a % 4), arrival(b, a ^ b)),
         28..=30 => Command::Report(vec![Report::Open { session, update: news.clone() }, Report::Update(news)]),
@@ -130,6 +139,20 @@ fn command(world: &World, draw: &Draw) -> Command {
             _ => Command::CloseSessionsOf { replica: ReplicaId(u64::from(a)), incarnation: 1 },
         },
         _ => Command::Tick,
+    }
+}
+
+fn ssh_check(world: &World, source: NodeId, destination: NodeId, n: u8) -> SshCheck {
+    SshCheck {
+        id: login(world.now, n, &n.to_string()).id,
+        source,
+        destination,
+        local_user: "root".into(),
+        period: Duration::from_secs(20),
+        policy_version: world.state.policy_version(),
+        created: world.now,
+        deadline: world.now + Duration::from_secs(30),
+        verdict: SshVerdict::Waiting,
     }
 }
 
