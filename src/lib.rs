@@ -20,7 +20,7 @@
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
-//! | [`cli`] | the commands; talks to a server only through the public API | `api::types`, `config` |
+//! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
 
 pub mod api;
 pub mod cli;

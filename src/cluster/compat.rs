@@ -14,7 +14,8 @@ impl Replica {
     ///
     /// Each replica says what it knows in its record when it starts, so this is as old as
     /// the last start of each; a replica that is started with an older release afterwards
-    /// stops, with the reason, at the first entry that it does not know.
+    /// stops, with the reason, at the first entry that it does not know. One that has not
+    /// said anything yet has never run in this cluster, and holds nobody up.
     pub fn check_known(&self, command: &Command) -> Result<(), Unavailable> {
         let needed = command.format();
         if needed <= FIRST_FORMAT {
@@ -22,13 +23,10 @@ impl Replica {
         }
         let view = self.feed.view();
         let others = members(self.metrics().membership_config.membership()).into_keys().filter(|id| *id != self.id);
-        for id in others {
-            let record = view.replica(id);
-            if record.is_some_and(|replica| replica.command_format >= needed) {
-                continue;
-            }
-            let release = record.map_or("a release that it has not told yet".into(), |replica| replica.version.clone());
-            return Err(Unavailable::Mixed { replica: id, release, command: command.name().into() });
+        let old = others.filter_map(|id| view.replica(id)).find(|replica| replica.command_format < needed);
+        if let Some(replica) = old {
+            let (replica, release) = (replica.id, replica.version.clone());
+            return Err(Unavailable::Mixed { replica, release, command: command.name().into() });
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::recover::{RecoverError, Recovering, Survivors};
 use super::tests::{Field, create, eventually};
 use super::*;
 use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 async fn save(cluster: &Cluster, path: PathBuf) -> backup::Contents {
@@ -175,5 +176,48 @@ async fn the_secret_is_changed_while_three_replicas_run_and_write() {
     field.stop(2).await;
     let error = field.try_start(field.options(2)).await.err().unwrap().to_string();
     assert!(error.contains("do not open with the secret"), "the old secret alone: {error}");
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_autopilot_removes_a_dead_replica_once_another_has_taken_its_place() {
+    let mut field = Field::new(4, 3);
+    let options = |field: &Field, id| Options {
+        autopilot: Autopilot {
+            cleanup_dead_servers: true,
+            dead_server_last_contact_threshold: Duration::from_secs(2),
+            ..Autopilot::default()
+        },
+        ..field.options(id)
+    };
+    let started = [1, 2, 3, 4].map(|id| field.try_start(options(&field, id)));
+    let started = futures::future::join_all(started).await;
+    field.running = started.into_iter().map(|cluster| Some(cluster.unwrap())).collect();
+    create(field.at(1), "alice").await;
+    let leader = field.leader_of(&[1, 2, 3]).await;
+    let dead = leader % 3 + 1;
+    field.stop(dead).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let members = |status: ClusterStatus| status.members.iter().map(|member| member.id).collect::<Vec<_>>();
+    assert!(members(field.at(leader).status().await).contains(&dead), "two voters would tolerate no failure");
+
+    field.at(leader).add(ReplicaId(4), field.address(4)).await.unwrap();
+    field.at(leader).promote(ReplicaId(4)).await.unwrap();
+    let begun = std::time::Instant::now();
+    while members(field.at(leader).status().await).contains(&dead) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the dead replica is removed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(members(field.at(leader).status().await).len(), 3);
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_voter_is_not_removed() {
+    let mut field = Field::new(1, 1);
+    field.start_all(&[1]).await;
+    let error = field.at(1).remove(ReplicaId(1)).await.unwrap_err().to_string();
+    assert!(error.contains("only voter"), "{error}");
+    create(field.at(1), "alice").await;
     field.stop_all().await;
 }

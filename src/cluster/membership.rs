@@ -1,7 +1,7 @@
 //! Adding, promoting and removing replicas, and handing over leadership: done by
 //! the leader, asked for anywhere.
 
-use super::peer::{Purpose, never_sent};
+use super::peer::{Problem, Purpose, never_sent};
 use super::propose::Backoff;
 use super::replica::{Metrics, Replica};
 use super::types::{self, TypeConfig};
@@ -71,6 +71,11 @@ impl Replica {
             if let Some(leader) = self.leader() {
                 // A leader that removes itself would leave the cluster without one for a while.
                 let leaving = matches!(change, Change::Remove(id) if id == leader);
+                if leaving && self.metrics().membership_config.membership().voter_ids().count() == 1 {
+                    return Err(MembershipError::Refused(format!(
+                        "replica {leader} is the only voter, and a cluster needs one: add and promote another first"
+                    )));
+                }
                 let step = if leaving { Change::Transfer(None) } else { change.clone() };
                 let changed = match leader == self.id {
                     true => self.change_here(step).await,
@@ -205,7 +210,14 @@ impl Replica {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
                 let reason = self.links.explain(id, address).unwrap_or_else(|| status.message().to_owned());
-                return Err(format!("{reason}; start it first, with cluster.id {id} and this cluster's secret"));
+                return Err(match self.links.problem(id, address) {
+                    // It answered, and says itself what is wrong.
+                    None | Some(Problem::OtherReplica) => reason,
+                    Some(Problem::OtherSecret) => {
+                        format!("{reason}; give it this cluster's secret, and an empty data_dir, then start it again")
+                    }
+                    Some(_) => format!("{reason}; start it first, with cluster.id {id} and this cluster's secret"),
+                });
             }
             Err(_) => return Err(format!("replica {id} does not answer at {address}: start it first")),
         };

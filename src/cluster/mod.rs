@@ -3,6 +3,7 @@
 //! Edges know [`Cluster`] alone. openraft's types stay inside this module, off
 //! disk and off the wire.
 
+mod autopilot;
 pub mod backup;
 mod bootstrap;
 mod compat;
@@ -37,6 +38,7 @@ mod types;
 mod verify;
 mod wire;
 
+pub use autopilot::Autopilot;
 pub use errors::{MembershipError, StartError, Unavailable, WriteError};
 pub use fatal::end_process_after;
 pub use keys::KeysError;

@@ -25,6 +25,8 @@ pub struct Options {
     /// `noise.private_key_path`: becomes the cluster's key at bootstrap if the file exists.
     pub noise_key_path: Option<PathBuf>,
     pub heartbeat_interval: Duration,
+    /// Whether the leader removes replicas that are dead.
+    pub autopilot: super::Autopilot,
     /// The lower bound has to be well above `heartbeat_interval`.
     pub election_timeout: Range<Duration>,
     /// Log entries between two snapshots.

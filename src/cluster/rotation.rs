@@ -105,6 +105,9 @@ fn who_does_not_accept(secret: &str, answers: &BTreeMap<ReplicaId, Answer>) -> R
         match answer {
             Err(reason) => problems.push(reason.clone()),
             Ok(answer) if answer.secrets.iter().any(|known| known == secret) => {}
+            Ok(answer) if answer.secrets.is_empty() => {
+                problems.push(format!("replica {id} runs release {}, which knows one secret", answer.version));
+            }
             Ok(answer) => problems.push(format!("replica {id} accepts {}", answer.secrets.join(" and "))),
         }
     }

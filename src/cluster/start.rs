@@ -88,6 +88,7 @@ async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().keep_contact());
     spawn(replica, replica.clone().provide_keys());
     spawn(replica, replica.clone().follow_secret());
+    spawn(replica, replica.clone().run_autopilot());
     spawn(replica, replica.clone().watch_removal());
     if was_removed(&replica.options.data_dir) {
         replica.set_removed();

@@ -1,5 +1,6 @@
 //! Several replicas in one process, over real sockets, TLS and disks.
 
+mod golden;
 mod handover;
 
 use super::*;
@@ -71,6 +72,7 @@ impl Field {
             heartbeat_interval: Duration::from_millis(200),
             snapshot_every: 50,
             keep_log: 5,
+            autopilot: Autopilot::default(),
             election_timeout: Duration::from_millis(600)..Duration::from_millis(1000),
         }
     }

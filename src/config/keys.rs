@@ -71,6 +71,9 @@ pub(super) const KEYS: &[Key] = &[
     key("cluster.secret_path", Works),
     key("cluster.previous_secret_path", Works),
     key("cluster.client_addresses", Works),
+    key("cluster.autopilot.cleanup_dead_servers", Works),
+    key("cluster.autopilot.dead_server_last_contact_threshold", Works),
+    key("cluster.autopilot.min_quorum", Works),
     key("cluster.heartbeat_interval", Works),
     key("cluster.snapshot_every", Works),
     key("cluster.keep_log", Works),
@@ -203,7 +206,18 @@ pub(super) fn is_section(path: &str) -> bool {
 /// The known key or section that `path` was probably meant to be.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
     let usable = KEYS.iter().filter(|key| !matches!(key.status, Renamed(_) | Gone(_)));
-    let sections = ["cluster", "noise", "prefixes", "derp", "derp.server", "node", "dns", "dns.nameservers", "policy"];
+    let sections = [
+        "cluster",
+        "cluster.autopilot",
+        "noise",
+        "prefixes",
+        "derp",
+        "derp.server",
+        "node",
+        "dns",
+        "dns.nameservers",
+        "policy",
+    ];
     let sections = sections.into_iter().chain(["log", "logtail", "taildrop", "cli", "database", "oidc", "tuning"]);
     super::nearest::nearest(path, usable.map(|key| key.path).chain(sections))
 }

@@ -232,6 +232,8 @@ pub struct ClusterConfig {
     pub snapshot_every: u64,
     /// Log entries before a snapshot that are kept for followers that are slow.
     pub keep_log: u64,
+    /// Whether the leader removes replicas that are dead.
+    pub autopilot: crate::cluster::Autopilot,
     /// A follower that hears nothing for a random time in this range asks for votes.
     pub election_timeout: std::ops::Range<Duration>,
 }

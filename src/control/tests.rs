@@ -248,6 +248,29 @@ async fn a_request_that_the_client_gives_up_ends_at_once() {
 }
 
 #[tokio::test]
+async fn once_the_server_begins_to_stop_a_connection_ends_with_its_stream_and_no_other_begins() {
+    let (cluster, go_on) = (cluster(), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let wait = {
+        let go_on = go_on.clone();
+        move || async move { go_on.notified().await }
+    };
+    let server = Server::start(cluster.clone(), Router::new().route("/machine/map", post(wait))).await;
+    let client = server.connect(&PrivateKey::generate()).await;
+    let request = client.start("POST", "/machine/map", "{}");
+    let leave = async {
+        cluster.leave().await;
+        let initiator = Initiator::new(&PrivateKey::generate(), &server.key, 142);
+        let (head, tcp) = server.upgrade(&initiator.initiation).await;
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(body(&head, tcp).await.contains("ask another one"));
+        go_on.notify_one();
+    };
+    let (answer, ()) = tokio::join!(request, leave);
+    assert_eq!(answer.unwrap().status(), StatusCode::OK, "what was under way ends by itself");
+    timeout(PATIENCE, client.closed).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn stopping_closes_connections() {
     let server = server().await;
     let client = server.connect(&PrivateKey::generate()).await;

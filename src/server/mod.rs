@@ -190,6 +190,7 @@ fn cluster_options(config: &Config) -> cluster::Options {
         heartbeat_interval: section.heartbeat_interval,
         snapshot_every: section.snapshot_every,
         keep_log: section.keep_log,
+        autopilot: section.autopilot,
         election_timeout: section.election_timeout.clone(),
     }
 }

@@ -182,6 +182,15 @@ async fn a_link_that_is_no_good_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_replica_that_begins_to_stop_is_not_ready() {
+    let world = World::new();
+    world.cluster.leave().await;
+    let answer = world.get("/readyz").await;
+    assert_eq!((answer.status, answer.text.as_str()), (503, "stopping\n"));
+    assert_eq!(world.get("/health").await.status, 200, "what is under way is served");
+}
+
+#[tokio::test]
 async fn without_a_quorum_pages_and_health_say_so() {
     let world = World::new();
     let id = world.login("laptop", QUARTER).await;

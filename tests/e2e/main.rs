@@ -12,6 +12,7 @@ mod cut_off;
 mod failover;
 mod membership;
 mod online;
+mod operations;
 mod quorum;
 mod registrations;
 mod relays;

@@ -184,6 +184,27 @@ impl Cluster {
         );
     }
 
+    /// Until it has ended by itself, for which it has a reason: gives its log.
+    pub async fn ends(&mut self, id: u64) -> String {
+        let mut process = self.replica_mut(id).take();
+        eventually(&format!("replica {id} ends"), HEALTHY, || process.ended().is_some()).await;
+        assert_eq!(process.ended().and_then(|status| status.code()), Some(1), "{}", process.output());
+        process.output()
+    }
+
+    /// Changes its configuration; it counts from its next start on.
+    pub fn reconfigure(&self, id: u64, from: &str, to: &str) {
+        let path = self.replica(id).config();
+        let text = std::fs::read_to_string(&path).expect("its configuration");
+        assert!(text.contains(from), "{from:?} is in {text}");
+        std::fs::write(path, text.replacen(from, to, 1)).expect("its configuration can be written");
+    }
+
+    /// Where it keeps its files.
+    pub fn replica_dir(&self, id: u64) -> std::path::PathBuf {
+        self.replica(id).dir.clone()
+    }
+
     /// Sends a signal, such as `TERM`, and waits for nothing.
     pub fn signal(&mut self, id: u64, name: &str) {
         self.replica_mut(id).process().signal(name);

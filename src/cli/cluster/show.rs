@@ -116,6 +116,9 @@ pub(super) fn removal(status: &ClusterStatus, id: u64) -> Result<String, Error> 
     let gone = status.members.iter().find(|member| member.id == id);
     let gone = gone.ok_or_else(|| Error::said(format!("there is no replica {id}: see \"cluster status\"")))?;
     let rest: Vec<&MemberStatus> = status.members.iter().filter(|member| votes(member) && member.id != id).collect();
+    if rest.is_empty() && votes(gone) {
+        return Err(Error::said(format!("replica {id} is the only voter, and a cluster needs one: add another first")));
+    }
     let healthy = rest.iter().filter(|member| member.healthy).count();
     let voters = if rest.len() == 1 { "voter" } else { "voters" };
     let what = if votes(gone) { "replica" } else { "replica (which does not vote)" };

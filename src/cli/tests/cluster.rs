@@ -199,3 +199,44 @@ ID | RECORDS | HASH             | MEMORY | DISK
     assert!(ran.out.starts_with("INCOMPLETE: 2 of 3 replicas could be compared, and are equal"), "{}", ran.out);
     assert!(ran.out.ends_with("\nWarning: replica 2: it is not running\n"), "{}", ran.out);
 }
+
+#[test]
+fn the_last_voter_is_not_removed() {
+    let fake = serving(&status(Some(1), 0, vec![member(1, "leader", true), member(2, "learner", true)]));
+    let ran = call("cluster remove 1 --force").at(&fake);
+    assert_eq!(ran, fails("replica 1 is the only voter, and a cluster needs one: add another first"));
+    assert_eq!(fake.asked().len(), 1, "the server was only asked how it is");
+    assert_eq!(call("cluster remove 2 --yes").at(&fake).code, 0, "a learner goes, and --yes is --force");
+}
+
+#[test]
+fn a_secret_that_is_rotated_says_what_is_next() {
+    let fake = Fake::new(|_| (200, r#"{"secret":"0a1b2c3d","pending":[]}"#.into()));
+    let ran = call("cluster rotate-secret").at(&fake);
+    assert!(ran.out.contains("The secret 0a1b2c3d is in use. Next: on each replica, remove"), "{}", ran.out);
+    assert_eq!(fake.asked_once().line, "POST /api/v1/cluster/secret");
+    let fake = Fake::new(|_| (200, r#"{"secret":"0a1b2c3d","pending":[2,3]}"#.into()));
+    assert!(call("cluster rotate-secret").at(&fake).out.contains("Replicas 2, 3 do not use it yet"));
+}
+
+#[test]
+fn a_snapshot_needs_a_file_and_a_passphrase_that_is_not_typed_in_the_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    assert_eq!(call("cluster snapshot save").run(), fails("missing parameters: the snapshot's FILE"));
+    std::fs::write(path("short"), "secret\n").unwrap();
+    let line = format!("cluster snapshot save {} --passphrase-file {}", path("new"), path("short"));
+    assert_eq!(call(&line).run(), fails("the passphrase has 6 characters, and needs at least 8"));
+    let line = format!("cluster snapshot save {} --key-file {}", path("new"), path("short"));
+    assert!(call(&line).run().err.contains("not a key (expected 64 hex digits, got 6 characters)"));
+    std::fs::write(path("key"), "5".repeat(64)).unwrap();
+    let line = format!("cluster snapshot inspect {} --key-file {}", path("short"), path("key"));
+    assert!(call(&line).run().err.contains("short is no backup"));
+    let line = format!("cluster snapshot save {} --key-file {}", path("short"), path("key"));
+    assert!(call(&line).run().err.contains("is there already and is no backup"));
+    let server = "--server http://192.0.2.1:1 --api-key x";
+    let line = format!("{server} cluster snapshot save {} --key-file {}", path("new"), path("key"));
+    assert!(call(&line).run().err.contains("in the clear: use https"));
+    assert_eq!(std::fs::read_to_string(path("short")).unwrap(), "secret\n");
+    assert!(!dir.path().join("new").exists());
+}

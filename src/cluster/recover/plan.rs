@@ -134,12 +134,12 @@ impl Survivor {
     fn answered(self, answer: &Answer) -> Self {
         match answer {
             Err(reason) => Self { problem: Some(reason.clone()), ..self },
-            Ok(answer) if answer.last_log.is_none() => {
+            Ok(answer) if !answer.initialized => {
                 Self { problem: Some(format!("replica {} runs, and has lost its data", self.id)), ..self }
             }
             Ok(answer) => Self {
                 alive: true,
-                last_index: answer.last_log.map(|id| id.index),
+                last_index: answer.last_log.map(|id| id.index).or(answer.applied),
                 last_term: answer.last_log.map(|id| id.term),
                 applied: answer.applied,
                 // Only a leader that heard a quorum lately says so.
@@ -174,7 +174,7 @@ mod tests {
 
     fn has(id: u64, term: u64, index: u64) -> (ReplicaId, Answer) {
         let last_log = Some(wire::LogId { term, replica: 1, index });
-        (ReplicaId(id), Ok(wire::StatusResponse { id, last_log, ..wire::StatusResponse::default() }))
+        (ReplicaId(id), Ok(wire::StatusResponse { id, last_log, initialized: true, ..wire::StatusResponse::default() }))
     }
 
     fn gone(id: u64) -> (ReplicaId, Answer) {

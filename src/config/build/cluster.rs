@@ -1,5 +1,6 @@
 //! `cluster`: the replica among the others.
 
+use crate::cluster::Autopilot;
 use crate::config::reader::Reader;
 use crate::config::tree::Value;
 use crate::config::{ClusterConfig, Peer, ServerUrl, duration};
@@ -10,6 +11,9 @@ use std::time::Duration;
 
 /// Where peers reach a replica of a cluster of one, which nobody dials.
 const NOBODY_DIALS: &str = "127.0.0.1:7946";
+
+/// A replica that the autopilot takes for dead has been away for longer than this.
+const SHORTEST_DEATH: Duration = Duration::from_secs(60);
 
 /// More voters than this make every write slower and the cluster no safer.
 const MOST_PEERS: usize = 9;
@@ -40,7 +44,31 @@ pub(super) fn cluster(
         heartbeat_interval,
         election_timeout,
         snapshot_every: entries(reader, "cluster.snapshot_every", 50_000),
+        autopilot: autopilot(reader),
         keep_log: entries(reader, "cluster.keep_log", 10_000),
+    }
+}
+
+fn autopilot(reader: &mut Reader) -> Autopilot {
+    const THRESHOLD: &str = "cluster.autopilot.dead_server_last_contact_threshold";
+    const MIN_QUORUM: &str = "cluster.autopilot.min_quorum";
+    let default = Autopilot::default();
+    let threshold = reader.duration(THRESHOLD).unwrap_or(default.dead_server_last_contact_threshold);
+    if threshold < SHORTEST_DEATH {
+        let why = "must be at least 1m: a replica that restarts is not dead";
+        reader.problem(THRESHOLD, &duration::display(threshold), why);
+    }
+    let min_quorum = reader.parsed(MIN_QUORUM, "must be a number from 3 on").unwrap_or(default.min_quorum);
+    if min_quorum < default.min_quorum {
+        let why = "must be at least 3: fewer voters tolerate no failure";
+        reader.problem(MIN_QUORUM, &min_quorum.to_string(), why);
+    }
+    Autopilot {
+        cleanup_dead_servers: reader
+            .boolean("cluster.autopilot.cleanup_dead_servers")
+            .unwrap_or(default.cleanup_dead_servers),
+        dead_server_last_contact_threshold: threshold,
+        min_quorum,
     }
 }
 

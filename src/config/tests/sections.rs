@@ -224,3 +224,16 @@ fn files_that_the_server_needs_are_looked_for() {
     let keys: Vec<&str> = missing.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(keys, ["tls_cert_path", "policy.path", "derp.paths"]);
 }
+
+#[test]
+fn dead_replicas_are_removed_only_where_a_file_says_so_and_never_rashly() {
+    let autopilot = loaded("data_dir: d").cluster.autopilot;
+    assert!(!autopilot.cleanup_dead_servers);
+    let text =
+        "cluster: {autopilot: {cleanup_dead_servers: true, dead_server_last_contact_threshold: 48h, min_quorum: 5}}";
+    let autopilot = loaded(text).cluster.autopilot;
+    assert!(autopilot.cleanup_dead_servers && autopilot.min_quorum == 5);
+    assert_eq!(autopilot.dead_server_last_contact_threshold, Duration::from_secs(48 * 3600));
+    assert!(refused("cluster: {autopilot: {dead_server_last_contact_threshold: 10s}}").contains("at least 1m"));
+    assert!(refused("cluster: {autopilot: {min_quorum: 1}}").contains("at least 3"));
+}

@@ -157,6 +157,34 @@ async fn a_drained_hub_ends_all_streams_and_takes_no_more() {
 }
 
 #[tokio::test]
+async fn a_thousand_streams_end_in_a_spread_of_two_seconds() {
+    const STREAMS: usize = 1000;
+    let tailnet = Tailnet::new(LONG).await;
+    let options = StreamOptions { cap_ver: CapVer(142), zstd: true, keep_alive: true, omit_peers: true };
+    let mut nodes = Vec::new();
+    for n in 0..STREAMS {
+        nodes.push(tailnet.node(&format!("n{n}")).await);
+    }
+    let clients = futures::future::join_all(nodes.iter().map(|id| tailnet.open_with(*id, options))).await;
+    assert_eq!(tailnet.hub.streams(), STREAMS);
+    let begun = std::time::Instant::now();
+    let mut readers = tokio::task::JoinSet::new();
+    for mut client in clients {
+        readers.spawn(async move {
+            while client.try_next().await.is_some() {}
+            begun.elapsed()
+        });
+    }
+    tailnet.hub.drain(Duration::from_secs(2)).await;
+    let took = begun.elapsed();
+    let mut ends = readers.join_all().await;
+    ends.sort();
+    assert!(took < Duration::from_secs(25), "promised in five seconds, took {took:?}");
+    let spread = ends[STREAMS * 9 / 10] - ends[STREAMS / 10];
+    assert!(spread >= Duration::from_secs(1), "most end within {spread:?}: that is no spread");
+}
+
+#[tokio::test]
 async fn a_lite_update_is_answered_when_applied_and_does_not_disturb_its_stream() {
     let tailnet = Tailnet::new(LONG).await;
     let a = tailnet.node("a").await;
