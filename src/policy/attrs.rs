@@ -12,8 +12,6 @@ pub type Attributes = BTreeMap<String, Vec<Value>>;
 
 /// No IPv4 address: for networks whose own addresses are those of the tailnet.
 pub(super) const DISABLE_IPV4: &str = "disable-ipv4";
-/// Others may be offered it as their exit node.
-pub(super) const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
 
 impl Policy {
     /// Whether any device may get an attribute.
@@ -24,7 +22,7 @@ impl Policy {
     /// Whether any device may get an attribute that shows in what others are told of it.
     pub(super) fn gives_traits(&self) -> bool {
         let mut given = self.attrs.iter().flat_map(|entry| &entry.attributes);
-        self.disable_ipv4 || given.any(|name| name == DISABLE_IPV4 || name == SUGGEST_EXIT_NODE)
+        self.disable_ipv4 || given.any(|name| name == DISABLE_IPV4)
     }
 
     /// The attributes that the policy gives to a device.
@@ -45,7 +43,9 @@ impl Policy {
                 }
             }
         }
-        let mut add = |name: &str| drop(attributes.entry(name.to_owned()).or_default());
+        let mut add = |name: &str| {
+            attributes.entry(name.to_owned()).or_default();
+        };
         if self.randomize_client_port {
             add("randomize-client-port");
         }

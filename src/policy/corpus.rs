@@ -4,7 +4,6 @@
 //!
 //! `POLICY_CORPUS` names a folder with the captures' folders, or an archive of it.
 
-use super::attrs::SUGGEST_EXIT_NODE;
 use super::posture::Facts;
 use super::tailnet::{Device, Person, Tailnet};
 use super::{Policy, PolicyError, PolicyView};
@@ -164,9 +163,8 @@ fn routes(view: &PolicyView, viewer: usize, other: usize, topology: &Topology, p
     if ours != theirs {
         return Err(format!("told the routes {ours:?}, there {theirs:?}"));
     }
-    let offered = topology.tailnet.devices[other].exit && view.attributes_of(id(other)).contains_key(SUGGEST_EXIT_NODE);
-    if offered != peer["CapMap"].get(SUGGEST_EXIT_NODE).is_some() {
-        return Err(format!("offered as an exit node: {offered}"));
+    if exits.is_empty() == peer["CapMap"].get("suggest-exit-node").is_some() {
+        return Err("an exit node is offered to those who are told of its exit routes".into());
     }
     Ok(())
 }

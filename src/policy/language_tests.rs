@@ -96,7 +96,7 @@ fn faults_are_named_as_the_service_names_them() {
 #[test]
 fn every_fault_has_its_line_and_column() {
     let text = "{\n  \"acls\": [\n    {\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"tag:x:22\"]},\n  ],\n}";
-    assert!(error(text).ends_with("dst=\"tag:x\": tag not found: \"tag:x\" (line 3, column 50)"), "{}", error(text));
+    assert!(error(text).ends_with("dst=\"tag:x\": tag not found: \"tag:x\" (line 3, column 48)"), "{}", error(text));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! viewer to addresses of the route, or those to the viewer. A rule with `via` tells
 //! the way: only through routers with one of its tags.
 
-use super::attrs::{DISABLE_IPV4, SUGGEST_EXIT_NODE};
+use super::attrs::DISABLE_IPV4;
 use super::classes::{ClassId, Placed};
 use super::program::{Aim, Whither};
 use super::ranges::Range;
@@ -23,8 +23,6 @@ pub struct Told {
     pub exits: Vec<IpNet>,
     /// It is shown without its IPv4 address.
     pub no_ipv4: bool,
-    /// It may be offered as an exit node.
-    pub suggested: bool,
 }
 
 /// How the viewers of a class reach one route of a router.
@@ -88,9 +86,11 @@ impl PolicyView {
             return told.partition(|route| is_exit(route));
         }
         let reached = if routes.is_empty() { Arc::default() } else { self.reached(viewer, peer, routes) };
+        // A router that has the same route is told who it stands in for.
+        let also_has = |route: &IpNet| self.classes.placed(viewer).is_some_and(|own| own.device.routes.contains(route));
         let told = routes.iter().zip(reached.iter()).filter(|(route, reached)| match is_exit(route) {
             true => reached.direct || !reached.via.is_empty(),
-            false if reached.direct => leads(**route, None),
+            false if reached.direct || also_has(route) => leads(**route, None),
             false => reached.via.iter().any(|tags| leads(**route, Some(tags))),
         });
         told.map(|(route, _)| *route).partition(is_exit)
@@ -98,10 +98,7 @@ impl PolicyView {
 
     fn with_traits(&self, node: NodeId, mut told: Told) -> Told {
         if self.policy.gives_traits() {
-            let attributes = self.attributes_of(node);
-            told.no_ipv4 = attributes.contains_key(DISABLE_IPV4);
-            let offers = self.classes.placed(node).is_some_and(|placed| placed.device.exit);
-            told.suggested = offers && attributes.contains_key(SUGGEST_EXIT_NODE);
+            told.no_ipv4 = self.attributes_of(node).contains_key(DISABLE_IPV4);
         }
         told
     }

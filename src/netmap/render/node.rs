@@ -78,7 +78,8 @@ pub struct Features {
 pub fn peer(shown: &Shown, told: &Told) -> Option<Json> {
     let name = valid_name(shown)?;
     let mut node = whole(shown, told, &name);
-    if told.suggested {
+    // Whoever may use it as an exit node is offered it as one, as Tailscale does.
+    if !told.exits.is_empty() {
         node.cap_map.insert("suggest-exit-node", Vec::new());
     }
     Some(to_json(&node))
