@@ -32,7 +32,7 @@ test:
 
 chaos:
 	@tools/check build
-	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/cargo test --release --locked --test chaos
+	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/chaos
 
 corpus:
 	@tools/check test

@@ -20,6 +20,10 @@ pub struct Findings {
     pub ghosts: Vec<String>,
     /// Replicas that show different things.
     pub different: Vec<String>,
+    /// Objects whose history no order explains.
+    pub nonlinear: Vec<String>,
+    /// Streams that were dropped without need, and nodes that were shown offline and were not.
+    pub streams: Vec<String>,
     pub wrong: Vec<String>,
 }
 
@@ -28,12 +32,14 @@ impl Findings {
         self.all().iter().all(|(_, list)| list.is_empty())
     }
 
-    pub fn all(&self) -> [(&'static str, &Vec<String>); 5] {
+    pub fn all(&self) -> [(&'static str, &Vec<String>); 7] {
         [
             ("lost", &self.lost),
             ("duplicates", &self.duplicates),
             ("refused, and yet there", &self.ghosts),
             ("replicas differ", &self.different),
+            ("not linearizable", &self.nonlinear),
+            ("streams dropped, or nodes shown offline", &self.streams),
             ("wrong answers", &self.wrong),
         ]
     }
@@ -118,7 +124,8 @@ impl There {
         let strangers = users.keys().chain(keys.keys()).filter(|n| !known.contains(n.as_str()));
         findings.ghosts.extend(
             strangers
-                .filter(|n| !matches!(n.as_str(), "owner" | "(none)"))
+                .filter(|n| !matches!(n.as_str(), "owner" | "(none)") && !n.starts_with("shared"))
+                .filter(|n| !events.others.contains(n.as_str()))
                 .map(|n| format!("{n} at replica {replica}")),
         );
 
@@ -139,6 +146,7 @@ impl There {
             }
         }
         let machines = events.joined.len() + events.races.iter().flatten().count();
+        let machines = machines + events.watchers;
         if nodes.len() > machines {
             findings.ghosts.push(format!("{} nodes of {machines} machines at replica {replica}", nodes.len()));
         }

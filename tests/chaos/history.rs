@@ -1,5 +1,6 @@
 //! Everything that was tried, and what its caller was told.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,10 @@ pub struct Events {
     pub joined: Vec<Joined>,
     /// Machines that raced for one single-use key.
     pub races: Vec<Vec<Joined>>,
+    /// Names of users, or of keys' tags, that are checked elsewhere.
+    pub others: HashSet<String>,
+    /// Nodes that only hold streams.
+    pub watchers: usize,
     /// When writes were acknowledged, in order.
     pub acknowledged: Vec<Instant>,
     /// How long a write without a quorum took to be refused.

@@ -1,5 +1,6 @@
 //! `make chaos`: a cluster of real processes under attack, while clients write
-//! through all of its replicas; then everything that was acknowledged is looked for.
+//! through all of its replicas and nodes hold their streams; then everything that was
+//! acknowledged is looked for, and everything that was answered is explained.
 //!
 //! Settings, by environment: `CHAOS_SECONDS` of attack (60), `CHAOS_REPLICAS` (3 or
 //! 5), `CHAOS_SEED` (a random one, which is printed), `CHAOS_FAULTS` (only
@@ -12,16 +13,25 @@ mod support;
 
 mod check;
 mod dice;
+mod fault;
 mod history;
+mod linear;
 mod nemesis;
+mod objects;
 mod report;
+mod sandbox;
+mod stock;
+mod streams;
 mod workload;
 
 use dice::Dice;
 use history::History;
+use objects::Told;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use streams::Streams;
 use support::Cluster;
 use workload::Workload;
 
@@ -45,10 +55,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Before there is another thread.
+    sandbox::enter();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let bound = Duration::from_secs(settings.seconds) + AROUND;
-    match runtime.block_on(async { tokio::time::timeout(bound, run(settings)).await }) {
+    let good = runtime.block_on(async { tokio::time::timeout(bound, run(settings)).await });
+    runtime.shutdown_background();
+    sandbox::leave();
+    match good {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(_) => {
@@ -80,22 +95,48 @@ fn number(name: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// Whether nothing was lost, nothing came twice, and something was tried.
+/// Whether nothing was lost, nothing came twice, nobody noticed, and something was tried.
 async fn run(settings: Settings) -> bool {
     let Settings { seconds, replicas, seed } = settings;
     println!("chaos: {seconds} s on {replicas} replicas, SEED={seed}");
     check::check_the_checker();
+    linear::check_the_checker();
     let dice = Dice::new(seed);
-    let mut cluster = Cluster::start(replicas).await;
-    let history = Arc::new(History::default());
-    let workload = Workload::start(&cluster, &history, &dice).await;
+    let means = sandbox::means();
+    let mut cluster = Cluster::start_with(replicas, means.settings()).await;
+    let owner = cluster.create_user(1, "owner");
+    let key = cluster.ok(1, &["preauthkeys", "create", "--user", &owner, "--reusable", "-e", "24h"]);
 
-    let attacks = nemesis::attack(&mut cluster, Duration::from_secs(seconds), dice.split("nemesis"), &history).await;
+    let history = Arc::new(History::default());
+    let streams = Streams::start(&cluster, replicas, &key).await;
+    history.events().watchers = streams.count();
+    let stock = stock::Stock::start(&cluster, replicas, &key, &history).await;
+    let workload = Workload::start(&cluster, replicas as usize, &key, &history, &dice).await;
+    let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+    let clients = (0..replicas as usize).map(|number| objects::Client {
+        number,
+        home: number,
+        dice: dice.split(&format!("objects {number}")),
+        driver: workload.driver.clone(),
+        told: told.clone(),
+        nodes: streams.named(),
+        count: 0,
+    });
+    let objects = tokio::spawn(objects::all(clients.collect(), stop.clone()));
+
+    let nemesis = nemesis::Nemesis { size: replicas, means, dice: dice.split("nemesis"), history: &history };
+    let attacks = nemesis.attack(&mut cluster, Duration::from_secs(seconds)).await;
+    stop.store(true, Ordering::Relaxed);
     let driver = workload.stop().await;
+    objects.await.expect("no client panics");
     cluster.healthy().await;
 
-    let findings = check::check(&cluster, &history, &driver, dice.split("check")).await;
-    report::print(&attacks, &history, &findings);
+    streams.hear_the_last_change(&cluster, &history).await;
+    stock.end(&history).await;
+    let mut findings = check::check(&cluster, &history, &driver, dice.split("check")).await;
+    findings.nonlinear = told.wrong();
+    findings.streams = streams.findings(&attacks);
+    report::print(&report::Run { attacks: &attacks, history: &history, streams: &streams, told: &told }, &findings);
     let good = findings.is_empty() && report::vacuous(&attacks, &history).is_none();
     if !good {
         println!("\nFAILED: SEED={seed}");

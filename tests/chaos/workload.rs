@@ -27,7 +27,7 @@ const SLOW: Duration = Duration::from_millis(700);
 
 /// Running clients.
 pub struct Workload {
-    driver: Driver,
+    pub driver: Driver,
     stop: Arc<AtomicBool>,
     clients: JoinSet<()>,
 }
@@ -44,26 +44,32 @@ pub struct Driver {
 }
 
 /// What one attempt gave.
-enum Attempt<T> {
+pub enum Attempt<T> {
     Done(T),
     /// Nothing happened.
     Refused,
     Unknown,
     /// A machine's key was used by another.
     Outrun,
+    /// A machine's key has expired.
+    Expired,
     /// No right server says that.
     Wrong(String),
 }
 
 impl Workload {
-    pub async fn start(cluster: &Cluster, history: &Arc<History>, dice: &Dice) -> Workload {
-        let owner = cluster.create_user(1, "owner");
-        let size = cluster.status(1).and_then(|s| s["members"].as_array().map(Vec::len)).expect("a status");
+    pub async fn start(
+        cluster: &Cluster,
+        size: usize,
+        reusable: &str,
+        history: &Arc<History>,
+        dice: &Dice,
+    ) -> Workload {
         let driver = Driver {
             addresses: (1..=size as u64).map(|id| cluster.address(id)).collect(),
             history: history.clone(),
             api_key: cluster.ok(1, &["apikeys", "create"]),
-            reusable: cluster.ok(1, &["preauthkeys", "create", "--user", &owner, "--reusable", "-e", "24h"]),
+            reusable: reusable.into(),
             server_key: server_key(&cluster.url(1)).await,
             verbose: std::env::var_os("CHAOS_VERBOSE").is_some(),
         };
@@ -188,6 +194,10 @@ impl Client {
                         Attempt::Outrun => return joined(&machine, Outcome::Unknown, true),
                         Attempt::Refused => {}
                         Attempt::Unknown => unknown = true,
+                        Attempt::Expired => {
+                            driver.history.wrong("a key that nobody expired was refused as expired".into());
+                            unknown = true;
+                        }
                         Attempt::Wrong(what) => {
                             driver.history.wrong(what);
                             unknown = true;
@@ -222,8 +232,8 @@ impl Client {
                 }
                 Attempt::Refused => {}
                 Attempt::Unknown => unknown = true,
-                Attempt::Outrun => {
-                    self.driver.history.wrong("a reusable key was refused as used".into());
+                Attempt::Outrun | Attempt::Expired => {
+                    self.driver.history.wrong("a reusable key was refused as used, or as expired".into());
                     unknown = true;
                 }
                 Attempt::Wrong(what) => {
@@ -264,30 +274,70 @@ impl Driver {
             Kind::User => ("user", json!({ "name": name }), "user"),
             Kind::AuthKey => ("preauthkey", json!({ "aclTags": [format!("tag:{name}")] }), "preAuthKey"),
         };
+        match self.send(replica, "POST", path, &body, Some(idempotency_key)).await {
+            Attempt::Done((200, mut answer)) => Attempt::Done(answer[inner].take()),
+            Attempt::Done((status, answer)) => {
+                let id = replica_id(self, replica);
+                Attempt::Wrong(format!("{path} {name} at replica {id}: {status} {answer}"))
+            }
+            Attempt::Refused => Attempt::Refused,
+            _ => Attempt::Unknown,
+        }
+    }
+
+    /// A request of an administrator: `Done` with whatever a working replica answers.
+    pub async fn send(
+        &self,
+        replica: usize,
+        method: &str,
+        path: &str,
+        body: &Value,
+        idempotency_key: Option<&str>,
+    ) -> Attempt<(u16, Value)> {
         let url = format!("http://{}:8080/api/v1/{path}", self.address(replica));
         let bearer = format!("Bearer {}", self.api_key);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("idempotency-key", idempotency_key),
-            ("content-type", "application/json"),
-        ];
-        let body = body.to_string();
-        let reply = match tokio::time::timeout(ATTEMPT, request("POST", &url, &headers, body.as_bytes())).await {
-            Err(_) => return Attempt::Unknown,
-            // Nobody listens: nothing was sent.
-            Ok(Err(error)) if error.contains("(Connect)") => return Attempt::Refused,
-            Ok(Err(_)) => return Attempt::Unknown,
-            Ok(Ok(reply)) => reply,
+        let mut headers = vec![("authorization", bearer.as_str())];
+        headers.extend(idempotency_key.map(|key| ("idempotency-key", key)));
+        let body = match body {
+            Value::Null => String::new(),
+            body => {
+                headers.push(("content-type", "application/json"));
+                body.to_string()
+            }
         };
-        match reply.status {
-            200 => Attempt::Done(reply.json()[inner].take()),
-            503 => unavailable(&reply.body),
-            status => Attempt::Wrong(format!(
-                "{path} {name} at replica {}: {status} {}",
-                replica_id(self, replica),
-                reply.body
-            )),
+        match tokio::time::timeout(ATTEMPT, request(method, &url, &headers, body.as_bytes())).await {
+            Err(_) => Attempt::Unknown,
+            // Nobody listens: nothing was sent.
+            Ok(Err(error)) if error.contains("(Connect)") => Attempt::Refused,
+            Ok(Err(_)) => Attempt::Unknown,
+            Ok(Ok(reply)) if reply.status == 503 => unavailable(&reply.body),
+            Ok(Ok(reply)) => {
+                Attempt::Done((reply.status, serde_json::from_str(&reply.body).unwrap_or(Value::String(reply.body))))
+            }
         }
+    }
+
+    pub fn acknowledge(&self) {
+        self.history.acknowledge();
+    }
+
+    pub fn wrong(&self, what: String) {
+        self.history.wrong(what);
+    }
+
+    /// A key with the tag of this name was made.
+    pub fn expect_key(&self, name: &str) {
+        self.history.events().others.insert(name.to_owned());
+    }
+
+    /// A machine tried to become a node.
+    pub fn expect_machine(&self, machine: &Machine, is_in: bool, unknown: bool) {
+        let outcome = match (is_in, unknown) {
+            (true, _) => Outcome::Done,
+            (false, true) => Outcome::Unknown,
+            (false, false) => Outcome::Refused,
+        };
+        self.history.events().joined.push(joined(machine, outcome, false));
     }
 
     /// The same request again, through any replica: gives the id in its answer.
@@ -314,7 +364,7 @@ impl Driver {
         }
     }
 
-    async fn register(&self, replica: usize, machine: &Machine, key: &str) -> Attempt<()> {
+    pub async fn register(&self, replica: usize, machine: &Machine, key: &str) -> Attempt<()> {
         let address = self.address(replica);
         let open = tokio::time::timeout(ATTEMPT, Session::open(address, &self.server_key, machine)).await;
         // Without a session nothing of the registration was sent.
@@ -328,6 +378,7 @@ impl Driver {
             Ok(Err(_)) => Attempt::Unknown,
             Ok(Ok(registered)) if registered.accepted() => Attempt::Done(()),
             Ok(Ok(registered)) if registered.error() == "authkey already used" => Attempt::Outrun,
+            Ok(Ok(registered)) if registered.error() == "authkey expired" => Attempt::Expired,
             Ok(Ok(registered)) => Attempt::Wrong(format!("{} registers: {}", machine.name, registered.answer)),
         }
     }

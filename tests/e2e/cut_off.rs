@@ -183,6 +183,6 @@ async fn a_stock_client_whose_plan_names_a_replica_without_a_quorum_first_reache
     let marks = watchers.false_marks(GRACE);
     assert!(marks.is_empty(), "nobody was shown offline: {marks:#?}");
     let log = fleet.log();
-    let failed: Vec<_> = log.lines().filter(|line| line.contains("backoff:")).collect();
+    let failed: Vec<_> = log.lines().filter(|line| line.contains("mapRoutine") && line.contains("backoff:")).collect();
     assert!(failed.len() <= nodes.len(), "one pause after its stream's end, and no other: {failed:#?}");
 }

@@ -24,11 +24,16 @@ impl Disk {
         Ok(Disk { mounted: mounted.into(), ballast: mounted.join("ballast") })
     }
 
-    /// Takes all space that is left.
-    pub fn fill(&self) {
+    /// How many bytes are free.
+    pub fn free(&self) -> u64 {
         let output = Command::new("df").args(["--output=avail", "-B1"]).arg(&self.mounted).output();
         let output = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        let free: u64 = output.lines().nth(1).and_then(|line| line.trim().parse().ok()).expect("df says what is free");
+        output.lines().nth(1).and_then(|line| line.trim().parse().ok()).expect("df says what is free")
+    }
+
+    /// Takes all space that is left.
+    pub fn fill(&self) {
+        let free = self.free();
         // The file's own bookkeeping takes some: then a little less fits.
         let fits = (0..64).any(|step| {
             let size = free.saturating_sub(step * 65_536).to_string();

@@ -90,6 +90,11 @@ impl Fleet {
         node
     }
 
+    /// A node that was started before.
+    pub fn node(&self, name: &str) -> Tsnet<'_> {
+        Tsnet { fleet: self, name: name.into(), since: 0 }
+    }
+
     async fn call(&self, mut command: Value) -> Result<Value, String> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         command["id"] = json!(id);

@@ -145,6 +145,17 @@ impl Network {
         tc(DELAYED).or_else(|_| tc(SLOW)).unwrap_or_else(|e| panic!("a slow link: {e}"));
     }
 
+    /// How many packets were dropped on their way to a replica.
+    pub fn dropped(&self, id: u64) -> u64 {
+        let mut command = Command::new("nsenter");
+        let list = ["iptables", "-w", "-n", "-v", "-x", "-L", "INPUT"];
+        command.arg(format!("--net=/run/netns/{}", self.replica(id))).args(list);
+        let output = command.output().map(|output| output.stdout).unwrap_or_default();
+        let text = String::from_utf8_lossy(&output).into_owned();
+        let count = |line: &str| line.split_whitespace().next().and_then(|first| first.parse::<u64>().ok());
+        text.lines().filter(|line| line.contains("DROP")).filter_map(count).sum()
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         for id in self.attached.lock().expect("nobody panics while it is held").iter() {

@@ -324,7 +324,9 @@ impl Watcher {
         let now = Instant::now();
         let mut seen = self.shared.seen();
         let place = &mut seen.places[self.number];
-        place.away = place.at.is_none().then(|| now - place.since);
+        // Who was never there before was rightly offline until now.
+        let was_there = !place.names.is_empty();
+        place.away = place.at.is_none().then(|| if was_there { now - place.since } else { Duration::MAX });
         (place.at, place.since) = (Some(replica), now);
         let mine = seen.ended.iter_mut().rev().find(|ended| ended.node == self.number);
         if let Some(ended) = mine.filter(|ended| ended.back.is_none()) {
