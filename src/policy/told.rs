@@ -12,6 +12,7 @@ use super::ranges::Range;
 use super::view::PolicyView;
 use crate::state::{Node, NodeId, Owner, State, Tag};
 use ipnet::IpNet;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 /// What a viewer is told of a peer.
@@ -33,6 +34,9 @@ pub(super) struct Reached {
     /// By rules that want a router with one of these tags.
     via: Vec<Arc<[Tag]>>,
 }
+
+/// By the class of the viewer, and the router: one for each of its routes.
+pub(super) type ReachedByClass = HashMap<(ClassId, NodeId), Arc<[Reached]>>;
 
 impl PolicyView {
     /// What `viewer` is told of `peer`, which it sees.

@@ -6,12 +6,11 @@ use super::classes::{ClassId, Classes, Placed};
 use super::program::Program;
 use super::ssh::{self, SshAnswer};
 use super::tailnet::{Device, Person, Tailnet};
-use super::told::Reached;
+use super::told::ReachedByClass;
 use super::wire_filter::ClassFilter;
 use super::wire_ssh;
 use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
 use ipnet::IpNet;
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 /// Stands for the rules that something was made by.
@@ -32,7 +31,7 @@ pub struct PolicyView {
     /// Users only, as a list.
     people: OnceLock<Tailnet>,
     /// Which of a router's routes the viewers of a class reach.
-    pub(super) reached: Mutex<HashMap<(ClassId, NodeId), Arc<[Reached]>>>,
+    pub(super) reached: Mutex<ReachedByClass>,
     /// Devices of which not everybody may be told the same.
     pub(super) special: OnceLock<Vec<NodeId>>,
 }
