@@ -25,7 +25,7 @@
 //! | nodes | `GET /node`, `GET, DELETE /node/{id}`, `POST /node/{id}/{expire,rename/{name},tags,approve_routes}`, `POST /node/backfillips` |
 //! | logins | `POST /auth/{register,approve,reject}`, `POST /node/register`, `POST /debug/node` |
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
-//! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback` |
+//! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback`, `POST /policy/test`, `POST /policy/explain/{access,ssh,route,tag}` |
 //! | health | `GET /health` |
 //! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
@@ -37,6 +37,7 @@ mod health;
 mod logins;
 mod nodes;
 mod policy;
+mod policy_explain;
 mod policy_history;
 pub mod preauthkeys;
 mod problem;
@@ -104,6 +105,7 @@ fn operations(options: Options) -> Router {
         .merge(logins::routes())
         .merge(policy::routes())
         .merge(policy_history::routes())
+        .merge(policy_explain::routes())
         .merge(health::routes())
         .merge(cluster::routes())
         .fallback(async |method: Method, uri: Uri| {

@@ -1,5 +1,6 @@
 //! `policy`.
 
+mod explain;
 mod history;
 
 use super::context::Context;
@@ -26,6 +27,16 @@ enum Command {
     Set(File),
     /// Check a policy without putting it in force
     Check(File),
+    /// Run the tests of a policy, by default of the one in force
+    ///
+    /// The exit code is 0 only if all of them pass.
+    Test(explain::Tested),
+    /// Tell which rule lets somebody through, or why none does
+    ///
+    /// SRC DST:PORT asks about packets; "ssh SRC USER@DST" about a session, "route PREFIX NODE" about a
+    /// subnet or exit route, "tag TAG USER" about giving a tag. SRC and DST are nodes (name, id, address),
+    /// users, tags, groups or hosts.
+    Explain(explain::Asked),
     /// List the policies that are and were in force, or print one of them
     History(history::Which),
     /// Show how two policies differ, by default the one in force and the one before it
@@ -75,6 +86,8 @@ pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), E
             let _: Value = context.client()?.post("checking policy", "/api/v1/policy/check", &body).await?;
             context.terminal.print("Policy is valid\n")
         }
+        Command::Test(tested) => explain::test(context, tested).await,
+        Command::Explain(asked) => explain::explain(context, asked).await,
         Command::History(which) => history::show(context, which).await,
         Command::Diff(versions) => history::diff(context, versions).await,
         Command::Rollback(which) => history::rollback(context, which).await,

@@ -24,6 +24,7 @@ pub(super) struct Memory {
     pub quorum: watch::Sender<bool>,
     pub leads: watch::Sender<bool>,
     pub clients: AtomicU64,
+    pub note: Mutex<Option<String>>,
     pub leaving: CancellationToken,
     applied: Mutex<Applied>,
 }
@@ -46,6 +47,7 @@ impl Memory {
             quorum: watch::Sender::new(true),
             leads: watch::Sender::new(true),
             clients: AtomicU64::new(0),
+            note: Mutex::default(),
             leaving: CancellationToken::new(),
             applied: Mutex::new(Applied { state: State::default(), index: 0, sequence: 0 }),
         };
@@ -109,7 +111,7 @@ impl Memory {
             has_quorum: self.connected().is_ok(),
             failures_tolerated: 0,
             members: vec![member],
-            warnings: Vec::new(),
+            warnings: self.note.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
         }
     }
 }

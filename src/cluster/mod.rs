@@ -51,8 +51,8 @@ use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
 use membership::Change;
 use memory::Memory;
 use replica::Replica;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -267,6 +267,14 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.clients.store(count, Ordering::Relaxed),
             Inner::Memory(memory) => memory.clients.store(count, Ordering::Relaxed),
+        }
+    }
+
+    /// What `cluster status` says about this replica beside how it is; `None`: nothing.
+    pub fn set_note(&self, note: Option<String>) {
+        match &self.inner {
+            Inner::Replica(running) => *running.0.note.lock().unwrap_or_else(PoisonError::into_inner) = note,
+            Inner::Memory(memory) => *memory.note.lock().unwrap_or_else(PoisonError::into_inner) = note,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Replica {
     pub contact: Contact,
     pub leads: watch::Sender<bool>,
     pub clients: AtomicU64,
+    /// What an operator should know about this replica.
+    pub note: Mutex<Option<String>>,
     /// No client should come any more.
     pub leaving: CancellationToken,
     pub stopping: CancellationToken,
@@ -132,6 +134,7 @@ impl Replica {
             contact: Contact::new(),
             leads: watch::Sender::new(false),
             clients: AtomicU64::new(0),
+            note: Mutex::default(),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             handle: parts.handle,

@@ -11,8 +11,8 @@ use futures::future::join_all;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long each member may take to answer.
@@ -58,6 +58,7 @@ impl Replica {
             secret: self.secrets.get(self.tls.presented()).fingerprint(),
             secrets: self.secrets.all().map(|(_, secret)| secret.fingerprint()).collect(),
             last_log: self.last_log(),
+            notes: self.note.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
         }
     }
@@ -146,6 +147,9 @@ impl Replica {
         }
         warnings.extend(two_secrets(answers));
         warnings.extend(mixed_releases(members));
+        for (id, answer) in answers.iter().filter_map(|(id, answer)| Some((id, answer.as_ref().ok()?))) {
+            warnings.extend(answer.notes.iter().map(|note| format!("replica {id}: {note}")));
+        }
         for replica in self.feed.view().replicas() {
             warnings.extend(replica.config_differs.iter().map(|d| format!("replica {}: {d}", replica.id)));
         }

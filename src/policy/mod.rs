@@ -17,6 +17,7 @@ mod classes;
 #[cfg(test)]
 mod corpus;
 mod examine;
+pub mod explain;
 mod hujson;
 mod in_force;
 mod ipset;

@@ -53,7 +53,7 @@ fn state(users: &[(&str, &str)]) -> State {
     state
 }
 
-fn run(state: &mut State, command: Command) {
+pub(super) fn run(state: &mut State, command: Command) {
     let sequence = state.index() + 1;
     let proposal = Proposal {
         format: COMMAND_FORMAT,
@@ -66,7 +66,7 @@ fn run(state: &mut State, command: Command) {
     state.apply(sequence, &proposal).outcome.expect("the command is good");
 }
 
-fn set(state: &mut State, text: &str) {
+pub(super) fn set(state: &mut State, text: &str) {
     run(state, Command::SetPolicy { text: text.into(), author: String::new(), expected_version: None });
 }
 
@@ -210,7 +210,7 @@ fn the_policy_in_force_follows_its_version_and_a_bad_text_leaves_the_last_good_o
 }
 
 /// A state with one user for each name, each with one node.
-fn tailnet(users: &[&str]) -> State {
+pub(super) fn tailnet(users: &[&str]) -> State {
     let users: Vec<_> = users.iter().map(|name| (*name, "")).collect();
     let mut state = state(&users);
     for n in 1..=users.len() as u8 {
