@@ -4,6 +4,8 @@
 # make test   passes the tests
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
+# make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
+# make bench  measures what changes cost, by the number of nodes (docs/performance.md)
 
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
@@ -11,7 +13,7 @@
 # What is beside the project, if it is there.
 POLICY_CORPUS ?= $(wildcard ../shared/policy-corpus.tar.zst)
 
-.PHONY: up down clean build test chaos corpus
+.PHONY: up down clean build test chaos sim corpus bench
 
 up:
 	@cluster/up
@@ -34,6 +36,15 @@ chaos:
 	@tools/check build
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/chaos
 
+sim:
+	@tools/check test
+	@SIM_SEEDS=$(or $(SEEDS),100) SIM_SEED=$(SEED) tools/cargo test --release --locked --lib \
+	  simulated_clusters_keep -- --nocapture
+
 corpus:
 	@tools/check test
 	@tools/corpus "$(POLICY_CORPUS)"
+
+bench:
+	@tools/check build
+	@tools/cargo bench --locked --bench policy

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// cannot be retried: after a failed write or sync nobody knows what is on disk,
 /// and a replica that goes on could acknowledge what it does not have.
 pub(super) fn die(what: &str, error: impl Display, remedy: &str) -> ! {
+    #[cfg(test)]
+    super::sim::host::stop_replica(&format!("{what}: {error}"));
     tracing::error!("{what}: {error}; this replica stops now; {remedy}, then start it again");
     exit_now(1)
 }

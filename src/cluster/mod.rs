@@ -5,6 +5,7 @@
 
 mod autopilot;
 pub mod backup;
+mod blocking;
 mod bootstrap;
 mod compat;
 mod contact;
@@ -90,6 +91,12 @@ impl Cluster {
     /// set up with `settings`. A write is applied at once, where it is made.
     pub fn in_memory(settings: Settings) -> Self {
         Self { inner: Inner::Memory(Arc::new(Memory::new(settings))) }
+    }
+
+    /// A handle on a replica that a simulation runs.
+    #[cfg(test)]
+    fn of(replica: Arc<Replica>) -> Self {
+        Self { inner: Inner::Replica(Arc::new(Running(replica))) }
     }
 
     /// This replica's number.

@@ -2,12 +2,13 @@
 
 use super::bootstrap::Place;
 use super::fatal::die;
+use super::feed::Feed;
 use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
 use super::removed::was_removed;
 use super::replica::{Machinery, OwnRuntime, Parts, Replica};
 use super::secret::Secrets;
-use super::store::Store;
+use super::store::{Machine, Store};
 use super::types::Raft;
 use super::{Options, StartError};
 use openraft::{Config, SnapshotPolicy};
@@ -43,7 +44,6 @@ pub async fn start(options: Options) -> Result<Arc<Replica>, StartError> {
 
 /// On the runtime that it is for.
 async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>, StartError> {
-    let config = Arc::new(raft_config(&options)?);
     let secrets = Secrets::load(&options.secret_path, options.previous_secret_path.as_deref())?;
     let tls = PeerTls::new(&secrets, options.id).map_err(|e| StartError::Config(e.to_string()))?;
     let listener = match options.listen_addr {
@@ -64,14 +64,7 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     }
 
     let links = Arc::new(Links::new(id, tls.clone(), options.secret_path.clone(), feed.clone()));
-    let network = Network { links: links.clone(), own: id.0 };
-    let raft_failed = |e: String| StartError::Raft(e, options.data_dir.clone());
-    let auditor = machine.auditor();
-    let raft =
-        Raft::build(id.0, config, network, store.log(), machine).await.map_err(|e| raft_failed(e.to_string()))?;
-    let (snapshots, handle) = (store.snapshots().clone(), runtime.handle());
-    let replica =
-        Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secrets, tls, handle }));
+    let replica = build(options, (secrets, tls), links, (&store, machine, feed)).await?;
     replica.own(Machinery { runtime, store });
     if let Some(listener) = listener {
         let checker = Checker { own: id, feed: replica.feed.clone() };
@@ -81,8 +74,24 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     Ok(replica)
 }
 
+/// Makes a replica that does nothing yet, for the runtime that this is called on.
+pub async fn build(
+    options: Options,
+    (secrets, tls): (Secrets, PeerTls),
+    links: Arc<Links>,
+    (store, machine, feed): (&Store, Machine, Arc<Feed>),
+) -> Result<Arc<Replica>, StartError> {
+    let config = Arc::new(raft_config(&options)?);
+    let network = Network { links: links.clone(), own: options.id.0 };
+    let auditor = machine.auditor();
+    let raft = Raft::build(options.id.0, config, network, store.log(), machine).await;
+    let raft = raft.map_err(|e| StartError::Raft(e.to_string(), options.data_dir.clone()))?;
+    let (snapshots, handle) = (store.snapshots().clone(), tokio::runtime::Handle::current());
+    Ok(Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secrets, tls, handle })))
+}
+
 /// Lets Raft go, and waits a while for it to be of use.
-async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
+pub async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     replica.raft.run();
     spawn(replica, replica.clone().follow_raft());
     spawn(replica, replica.clone().keep_contact());

@@ -1,7 +1,7 @@
 //! From one application of a policy to the next: whose view of the others changed.
 
 use super::bits::Bits;
-use super::classes::{ClassId, Classes};
+use super::classes::ClassId;
 use super::view::PolicyView;
 use crate::state::NodeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,6 +17,8 @@ pub struct Step {
     /// Nodes of whom something changed, by their class before and after.
     groups: BTreeMap<Moved, Vec<NodeId>>,
     moved: HashMap<NodeId, Moved>,
+    /// Nodes of whom something changed that their viewers are told.
+    changed: BTreeSet<NodeId>,
     plans: Mutex<HashMap<Moved, Arc<Plan>>>,
 }
 
@@ -47,14 +49,15 @@ impl Step {
                 moved.entry(id).or_default().1 = Some(class);
             }
         }
-        for id in changed {
+        let changed: BTreeSet<NodeId> = changed.collect();
+        for &id in &changed {
             moved.entry(id).or_insert_with(|| (old.class_of(id), new.class_of(id)));
         }
         let mut groups: BTreeMap<Moved, Vec<NodeId>> = BTreeMap::new();
         for (id, classes) in &moved {
             groups.entry(*classes).or_default().push(*id);
         }
-        Self { old, new, alike, groups, moved, plans: Mutex::default() }
+        Self { old, new, alike, groups, moved, changed, plans: Mutex::default() }
     }
 
     /// Whether the rules themselves are others.
@@ -90,9 +93,12 @@ impl Step {
 
     fn make_plan(&self, viewer: Moved) -> Plan {
         let mut plan = Plan { rules: self.rules_changed(viewer), ..Plan::default() };
+        let before = viewer.0.map(|class| self.old.classes.seen_by(class)).unwrap_or_default();
+        let after = viewer.1.map(|class| self.new.classes.seen_by(class)).unwrap_or_default();
+        let sees = |classes: &Bits, peer: Option<ClassId>| peer.is_some_and(|class| classes.has(class));
         for (group, nodes) in &self.groups {
-            match (sees(&self.old.classes, viewer.0, group.0), sees(&self.new.classes, viewer.1, group.1)) {
-                (true, true) => plan.seen.extend(nodes),
+            match (sees(&before, group.0), sees(&after, group.1)) {
+                (true, true) => plan.seen.extend(nodes.iter().filter(|node| self.changed.contains(node))),
                 (false, false) => {}
                 _ => plan.flipped.extend(nodes),
             }
@@ -100,8 +106,7 @@ impl Step {
         if self.alike && viewer.0 != viewer.1 {
             // Everybody else stayed what they were, and is another to this viewer.
             for (class, members) in self.new.classes.classes() {
-                let before = sees(&self.old.classes, viewer.0, Some(class));
-                if before != sees(&self.new.classes, viewer.1, Some(class)) {
+                if before.has(class) != after.has(class) {
                     plan.flipped.extend(members.nodes.iter().filter(|node| !self.moved.contains_key(node)));
                 }
             }
@@ -117,9 +122,4 @@ impl Step {
             _ => true,
         }
     }
-}
-
-fn sees(classes: &Classes, viewer: Option<ClassId>, peer: Option<ClassId>) -> bool {
-    let there = |class: Option<ClassId>| class.filter(|class| classes.has_class(*class));
-    matches!((there(viewer), there(peer)), (Some(a), Some(b)) if classes.see_each_other(a, b))
 }

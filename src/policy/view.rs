@@ -59,6 +59,21 @@ impl PolicyView {
         self.policy.may_own(state, user, tag)
     }
 
+    /// How many classes of nodes the policy tells apart.
+    pub fn class_count(&self) -> usize {
+        self.classes.classes().filter(|(_, class)| !class.nodes.is_empty()).count()
+    }
+
+    /// One node of each class whose rules may read differently than they did in `before`.
+    pub fn examples(&self, before: Option<&Self>) -> Vec<NodeId> {
+        let alike = before.filter(|before| before.classes.is_like(&self.classes));
+        let classes: Vec<ClassId> = match alike {
+            Some(before) => before.classes.retold(&self.classes).collect(),
+            None => self.classes.classes().map(|(id, _)| id).collect(),
+        };
+        classes.into_iter().filter_map(|class| self.classes.class(class).nodes.get_min().copied()).collect()
+    }
+
     /// What tells this policy's rules from those of another one, or of another version.
     pub fn rules(&self) -> RulesId {
         RulesId(self.classes.program.clone())

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Enough for a run of minutes; the file takes only what is written.
-const SIZE: u64 = 384 << 20;
+/// Enough for a run of minutes above every reserve; the file takes only what is written.
+const SIZE: u64 = 1 << 30;
 
 pub struct Disk {
     mounted: PathBuf,

@@ -32,7 +32,19 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const LINKS: usize = 256;
 
 /// A client of one replica.
-pub type Client = PeerClient<InterceptedService<Channel, Sender>>;
+pub type Client = PeerClient<InterceptedService<Transport, Sender>>;
+
+#[cfg(not(test))]
+type Transport = Channel;
+#[cfg(test)]
+type Transport = crate::cluster::sim::wire::Transport;
+
+/// How connections are made.
+enum Dialer {
+    Tls(PeerTls),
+    #[cfg(test)]
+    Simulated(crate::cluster::sim::wire::Dialer),
+}
 
 /// What a connection is for: each has its own, so that a snapshot or a flood of log
 /// entries cannot delay a heartbeat.
@@ -63,19 +75,29 @@ type Peer = (ReplicaId, String);
 /// All connections of this replica.
 pub struct Links {
     own: ReplicaId,
-    tls: PeerTls,
+    dialer: Dialer,
     secret_path: PathBuf,
     feed: Arc<Feed>,
-    channels: Mutex<HashMap<(Peer, Purpose), Channel>>,
+    channels: Mutex<HashMap<(Peer, Purpose), Transport>>,
     problems: Arc<Mutex<HashMap<Peer, Problem>>>,
     members: ArcSwap<HashMap<ReplicaId, String>>,
 }
 
 impl Links {
     pub fn new(own: ReplicaId, tls: PeerTls, secret_path: PathBuf, feed: Arc<Feed>) -> Self {
+        Self::over(Dialer::Tls(tls), own, secret_path, feed)
+    }
+
+    /// Over a network that is simulated.
+    #[cfg(test)]
+    pub fn simulated(own: ReplicaId, dialer: crate::cluster::sim::wire::Dialer, feed: Arc<Feed>) -> Self {
+        Self::over(Dialer::Simulated(dialer), own, PathBuf::from("secret"), feed)
+    }
+
+    fn over(dialer: Dialer, own: ReplicaId, secret_path: PathBuf, feed: Arc<Feed>) -> Self {
         Self {
             own,
-            tls,
+            dialer,
             secret_path,
             feed,
             channels: Mutex::default(),
@@ -123,8 +145,23 @@ impl Links {
         self.problem(target, address).map(|problem| problem.describe(target, address, &self.secret_path))
     }
 
-    fn connect(&self, peer: Peer) -> Channel {
-        let (tls, problems, secret_path) = (self.tls.clone(), self.problems.clone(), self.secret_path.clone());
+    fn connect(&self, peer: Peer) -> Transport {
+        match &self.dialer {
+            #[cfg(not(test))]
+            Dialer::Tls(tls) => self.connect_over(tls.clone(), peer),
+            #[cfg(test)]
+            Dialer::Tls(tls) => Transport::Real(self.connect_over(tls.clone(), peer)),
+            #[cfg(test)]
+            Dialer::Simulated(dialer) => {
+                let (problems, secret_path) = (self.problems.clone(), self.secret_path.clone());
+                let (target, address) = peer.clone();
+                dialer.dial(target, address, move |error| note(&problems, &peer, &secret_path, error))
+            }
+        }
+    }
+
+    fn connect_over(&self, tls: PeerTls, peer: Peer) -> Channel {
+        let (problems, secret_path) = (self.problems.clone(), self.secret_path.clone());
         let connector = tower::service_fn(move |_: http::Uri| {
             let (tls, problems, secret_path, peer) = (tls.clone(), problems.clone(), secret_path.clone(), peer.clone());
             async move {

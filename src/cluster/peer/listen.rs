@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
@@ -46,21 +47,25 @@ impl Listener {
     pub async fn serve(self, server: Server, checker: Checker) {
         let (sender, accepted) = mpsc::channel(WAITING);
         let accept = accept(self.socket, self.tls, sender);
-        let service =
-            PeerServer::new(server).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
-        let service = tonic::service::interceptor::InterceptedService::new(service, checker);
         let serve = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_PATIENCE))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .add_service(service)
+            .add_service(service(server, checker))
             .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(accepted));
         let ((), served) = tokio::join!(accept, serve);
         if let Err(error) = served {
             tracing::error!("the peer server ended: {error}");
         }
     }
+}
+
+/// What answers on the port: each call is checked first.
+pub fn service(server: Server, checker: Checker) -> InterceptedService<PeerServer<Server>, Checker> {
+    let service =
+        PeerServer::new(server).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
+    InterceptedService::new(service, checker)
 }
 
 async fn accept(socket: TcpListener, tls: PeerTls, accepted: mpsc::Sender<io::Result<PeerStream>>) {

@@ -16,9 +16,13 @@ mod tls;
 pub use identity::Checker;
 pub use links::{Links, Problem, Purpose, never_sent};
 pub use listen::Listener;
+#[cfg(test)]
+pub use listen::{PeerInfo, service};
 pub use network::Network;
 pub use server::Server;
 pub use tls::PeerTls;
+#[cfg(test)]
+pub use tls::certificate;
 
 /// The longest message: an append of the longest log entry, and room around it.
 const MESSAGE_LIMIT: usize = 80 << 20;

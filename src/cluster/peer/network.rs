@@ -2,6 +2,7 @@
 
 use super::identity::is_given_up;
 use super::links::{Client, Links, Purpose};
+use crate::cluster::blocking::blocking;
 use crate::cluster::fatal::die;
 use crate::cluster::store::SnapshotFile;
 use crate::cluster::types::{TypeConfig, Vote};
@@ -183,7 +184,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let start = wire::snapshot_chunk::Start { vote: Some((&vote).into()), size: file.size() };
         // It ends when the receiver is gone, or at the end of the file; a file that cannot
         // be read ends it early, and the other end misses the rest.
-        tokio::task::spawn_blocking(move || send_chunks(&file, start, &chunks));
+        tokio::spawn(send_chunks(file, start, chunks));
         let mut client = self.client();
         let call = client.install_snapshot(tokio_stream::wrappers::ReceiverStream::new(receiver));
         let answer = tokio::select! {
@@ -231,21 +232,22 @@ async fn next_answer(
     }
 }
 
-fn send_chunks(
-    file: &SnapshotFile,
+async fn send_chunks(
+    file: SnapshotFile,
     start: wire::snapshot_chunk::Start,
-    chunks: &tokio::sync::mpsc::Sender<wire::SnapshotChunk>,
+    chunks: tokio::sync::mpsc::Sender<wire::SnapshotChunk>,
 ) {
     use wire::snapshot_chunk::Part;
-    let send = |part| chunks.blocking_send(wire::SnapshotChunk { part: Some(part) }).is_ok();
+    let send = async |part| chunks.send(wire::SnapshotChunk { part: Some(part) }).await.is_ok();
     let mut offset = 0;
-    let mut open = send(Part::Start(start));
+    let mut open = send(Part::Start(start)).await;
     while open {
-        match file.read_at(offset, CHUNK) {
+        let from = file.clone();
+        match blocking(move || from.read_at(offset, CHUNK)).await {
             Ok(bytes) if bytes.is_empty() => return,
             Ok(bytes) => {
                 offset += bytes.len() as u64;
-                open = send(Part::Data(bytes));
+                open = send(Part::Data(bytes)).await;
             }
             Err(error) => {
                 tracing::error!("cannot read snapshot {}: {error}", file.path().display());

@@ -1,6 +1,7 @@
 //! What this replica does for its peers.
 
 use super::identity::Caller;
+use crate::cluster::blocking::blocking;
 use crate::cluster::replica::Replica;
 use crate::cluster::wire::peer_server;
 use crate::cluster::wire::{self, Appended, Transferred};
@@ -171,10 +172,9 @@ async fn receive(
         let Part::Data(bytes) = part else {
             return Err(Status::invalid_argument("a snapshot begins twice"));
         };
-        let write = move || incoming.write(&bytes).map(|()| incoming);
-        incoming = tokio::task::spawn_blocking(write).await.map_err(|_| stopping())?.map_err(failed)?;
+        incoming = blocking(move || incoming.write(&bytes).map(|()| incoming)).await.map_err(failed)?;
     }
-    let file = tokio::task::spawn_blocking(|| incoming.finish()).await.map_err(|_| stopping())?.map_err(failed)?;
+    let file = blocking(|| incoming.finish()).await.map_err(failed)?;
     Ok((vote, file))
 }
 

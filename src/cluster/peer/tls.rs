@@ -159,6 +159,13 @@ fn issue(
     Ok((certificate, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
 }
 
+/// A certificate like the one that this replica would show.
+#[cfg(test)]
+pub fn certificate(secret: &Secret, id: ReplicaId) -> CertificateDer<'static> {
+    let (_, issuer) = authority(secret).unwrap();
+    issue(&issuer, id).unwrap().0
+}
+
 fn common_name(text: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, text);

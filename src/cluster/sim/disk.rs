@@ -6,8 +6,13 @@
 
 use crate::cluster::store::{Family, Pair};
 use imbl::OrdMap;
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Every so often a sync stalls.
+const STALL_EVERY: u32 = 200;
 
 /// One change of a batch.
 #[derive(Clone, Debug)]
@@ -84,8 +89,28 @@ struct Inner {
     fault: Fault,
     written: Tables,
     durable: Tables,
-    /// Batches that were written since the last sync.
-    log: Vec<Vec<Op>>,
+    /// Batches that were written since the last sync, and how many there were before.
+    log: VecDeque<Vec<Op>>,
+    forgotten: usize,
+    /// How long a sync takes: usually, and now and then.
+    usual: Duration,
+    stall: Duration,
+    syncs: u32,
+    /// What happened to the log since somebody asked.
+    news: Vec<News>,
+}
+
+/// What happened to the log.
+pub enum News {
+    Entry(u64, Arc<[u8]>),
+    /// A snapshot took the place of what was there: the record of what is applied now.
+    Installed(Arc<[u8]>),
+}
+
+/// A sync that is under way: what it covers.
+pub struct Sync {
+    covers: Tables,
+    batches: usize,
 }
 
 impl SimDisk {
@@ -110,11 +135,45 @@ impl SimDisk {
     }
 
     pub fn sync(&self) {
+        let begun = self.begin_sync();
+        self.finish_sync(begun);
+    }
+
+    /// Begins to sync what is written by now.
+    pub fn begin_sync(&self) -> Sync {
+        let inner = self.lock();
+        Sync { covers: inner.written.clone(), batches: inner.forgotten + inner.log.len() }
+    }
+
+    /// From now on a power failure spares what the sync covers.
+    pub fn finish_sync(&self, sync: Sync) {
         let mut inner = self.lock();
-        if inner.fault != Fault::NoSync {
-            inner.durable = inner.written.clone();
-            inner.log.clear();
+        // A later one may have been quicker.
+        if inner.fault == Fault::NoSync || sync.batches < inner.forgotten {
+            return;
         }
+        let covered = sync.batches - inner.forgotten;
+        inner.log.drain(..covered);
+        inner.forgotten = sync.batches;
+        inner.durable = sync.covers;
+    }
+
+    /// How long the next sync takes.
+    pub fn sync_takes(&self) -> Duration {
+        let mut inner = self.lock();
+        inner.syncs += 1;
+        if inner.syncs.is_multiple_of(STALL_EVERY) { inner.stall } else { inner.usual }
+    }
+
+    /// Sets how long syncs take: usually, and every so often.
+    pub fn set_speed(&self, usual: Duration, stall: Duration) {
+        let mut inner = self.lock();
+        (inner.usual, inner.stall) = (usual, stall);
+    }
+
+    /// What happened to the log since the last call.
+    pub fn take_news(&self) -> Vec<News> {
+        std::mem::take(&mut self.lock().news)
     }
 
     /// How many batches a power failure may take.
@@ -130,6 +189,7 @@ impl SimDisk {
             inner.durable.apply(op);
         }
         inner.written = inner.durable.clone();
+        inner.forgotten = 0;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,8 +201,18 @@ impl Inner {
     fn append(&mut self, batch: Vec<Op>) {
         for op in &batch {
             self.written.apply(op.clone());
+            if let Op::Put(Family::Log, key, value) = op
+                && let Ok(index) = <[u8; 8]>::try_from(&**key)
+            {
+                self.news.push(News::Entry(u64::from_be_bytes(index), value.clone()));
+            }
         }
-        self.log.push(batch);
+        let ends_installation = |op: &Op| matches!(op, Op::Delete(Family::StateMeta, key) if **key == *b"installing");
+        if batch.iter().any(ends_installation) {
+            let applied = self.written.0[Family::StateMeta as usize].get(b"applied".as_slice());
+            self.news.extend(applied.cloned().map(News::Installed));
+        }
+        self.log.push_back(batch);
     }
 }
 

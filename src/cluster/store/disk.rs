@@ -97,6 +97,15 @@ impl Disk {
         Self { engine: Engine::Simulated(disk) }
     }
 
+    /// The simulated one, if it is.
+    #[cfg(test)]
+    pub fn as_simulated(&self) -> Option<&SimDisk> {
+        match &self.engine {
+            Engine::RocksDb(_) => None,
+            Engine::Simulated(disk) => Some(disk),
+        }
+    }
+
     /// Checks, or writes at first, the data's format and whose it is.
     pub fn check_identity(&self, data_dir: &Path, id: ReplicaId, format: u32) -> Result<(), StoreError> {
         let path = data_dir.to_owned();

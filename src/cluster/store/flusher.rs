@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 /// this would wait for the disk, as it must.
 const WAITING: usize = 65_536;
 
-enum Job {
+/// Something that waits for a sync.
+pub enum Job {
     Append(IOFlushed<TypeConfig>),
     Other(oneshot::Sender<()>),
     Stop,
@@ -21,23 +22,34 @@ enum Job {
 
 /// The thread. When this is dropped, it has synced what waited, and is gone.
 pub struct Flusher {
-    queue: SyncSender<Job>,
+    queue: Queue,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Where to wait for a sync.
 #[derive(Clone)]
-pub struct Queue(SyncSender<Job>);
+pub enum Queue {
+    Thread(SyncSender<Job>),
+    /// A task: a simulation has one thread.
+    #[cfg(test)]
+    Task(tokio::sync::mpsc::UnboundedSender<Job>),
+}
 
 impl Flusher {
     pub fn start(disk: Arc<Disk>) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(simulated) = disk.as_simulated() {
+            let (queue, jobs) = tokio::sync::mpsc::unbounded_channel();
+            tokio::spawn(run_simulated(simulated.clone(), jobs));
+            return Ok(Self { queue: Queue::Task(queue), thread: None });
+        }
         let (queue, jobs) = sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &jobs))?;
-        Ok(Self { queue, thread: Some(thread) })
+        Ok(Self { queue: Queue::Thread(queue), thread: Some(thread) })
     }
 
     pub fn queue(&self) -> Queue {
-        Queue(self.queue.clone())
+        self.queue.clone()
     }
 }
 
@@ -52,11 +64,17 @@ impl Drop for Flusher {
 }
 
 impl Queue {
+    fn send(&self, job: Job) -> Result<(), Job> {
+        match self {
+            Self::Thread(queue) => queue.send(job).map_err(|error| error.0),
+            #[cfg(test)]
+            Self::Task(queue) => queue.send(job).map_err(|error| error.0),
+        }
+    }
+
     /// Calls back when everything that is written by now is synced.
     pub fn append(&self, callback: IOFlushed<TypeConfig>) {
-        if let Err(error) = self.0.send(Job::Append(callback))
-            && let Job::Append(callback) = error.0
-        {
+        if let Err(Job::Append(callback)) = self.send(Job::Append(callback)) {
             callback.io_completed(Err(stopped()));
         }
     }
@@ -64,13 +82,34 @@ impl Queue {
     /// Returns when everything that is written by now is synced.
     pub async fn synced(&self) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
-        self.0.send(Job::Other(done)).map_err(|_| stopped())?;
+        self.send(Job::Other(done)).map_err(|_| stopped())?;
         wait.await.map_err(|_| stopped())
     }
 }
 
 fn stopped() -> io::Error {
     io::Error::other("the store is closed")
+}
+
+/// As [`run`]; a sync takes its time, and covers what was written when it began.
+#[cfg(test)]
+async fn run_simulated(disk: crate::cluster::sim::disk::SimDisk, mut jobs: tokio::sync::mpsc::UnboundedReceiver<Job>) {
+    while let Some(first) = jobs.recv().await {
+        let mut waiting = vec![first];
+        while let Ok(job) = jobs.try_recv() {
+            waiting.push(job);
+        }
+        let begun = disk.begin_sync();
+        tokio::time::sleep(disk.sync_takes()).await;
+        disk.finish_sync(begun);
+        for job in waiting {
+            match job {
+                Job::Append(callback) => callback.io_completed(Ok(())),
+                Job::Other(done) => drop(done.send(())),
+                Job::Stop => return,
+            }
+        }
+    }
 }
 
 fn run(disk: &Disk, jobs: &Receiver<Job>) {

@@ -3,6 +3,7 @@
 use super::audit::Auditor;
 use super::disk::{Batch, Disk, Family};
 use super::snapshot::{self, SnapshotFile, Snapshots};
+use crate::cluster::blocking::blocking;
 use crate::cluster::feed::Feed;
 use crate::cluster::types::{Answer, Entry, LogId, Logged, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::cluster::wire;
@@ -351,8 +352,4 @@ fn delete_all(disk: &Disk, batch: &mut Batch<'_>) -> io::Result<()> {
 
 fn file_name(path: &Path) -> io::Result<&str> {
     path.file_name().and_then(|name| name.to_str()).ok_or_else(|| io::Error::other("a snapshot has no file name"))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -17,6 +17,7 @@ mod snapshot;
 mod tests;
 
 pub use audit::Auditor;
+pub use disk::Disk;
 #[cfg(test)]
 pub use disk::{Family, Pair};
 pub use machine::Machine;
@@ -25,7 +26,6 @@ pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::feed::Feed;
 use crate::state::ReplicaId;
-use disk::Disk;
 use flusher::Flusher;
 use log::Log;
 use std::os::unix::fs::DirBuilderExt;

@@ -43,11 +43,12 @@ impl Renderer {
         if own_marked {
             add_rules(&scene, sent, &mut message);
         }
+        let by_policy = policy && !message.is_empty();
         if marks.derp_map || marks.replicas {
             self.add_replicas(&scene, sent, &mut message);
         }
-        if marks.dns || policy || own_changed {
-            self.add_dns(&scene, policy && !message.is_empty(), sent, &mut message);
+        if marks.dns || by_policy || own_changed {
+            self.add_dns(&scene, by_policy, sent, &mut message);
         }
         add_profiles(&scene, marks, sent, &mut message);
         if message.is_empty() { Delta::Nothing } else { Delta::Message(Draft::of_change(&message)) }

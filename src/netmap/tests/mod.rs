@@ -4,6 +4,7 @@ mod sessions;
 mod shapes;
 mod streams;
 mod strict;
+mod views;
 
 use super::{Environment, Hub, MapStream, StreamOptions};
 use crate::cluster::Cluster;
