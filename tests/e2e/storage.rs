@@ -9,6 +9,9 @@ use std::time::Duration;
 /// For what has no promised time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Bytes that another program leaves on the disk: less than the reserve, and enough to go on.
+const LEFT: u64 = 60 << 20;
+
 /// How often the one replica is killed.
 const KILLS: usize = 12;
 
@@ -68,7 +71,8 @@ async fn a_disk_without_room_stops_writes_and_not_reads_and_heals_with_space() {
     let mut cluster = Cluster::start_with(1, settings).await;
     cluster.create_user(1, "alice");
     let ballast = cluster.dir().join("node1/data/other-program");
-    let status = std::process::Command::new("fallocate").args(["-l", "270M"]).arg(&ballast).status();
+    let taken = (free(&cluster.dir().join("node1/data")) - LEFT).to_string();
+    let status = std::process::Command::new("fallocate").args(["-l", &taken]).arg(&ballast).status();
     assert!(status.is_ok_and(|s| s.success()), "another program takes space");
     let refused = || {
         let output = cluster.run(1, &["users", "create", "bob"]);
@@ -83,6 +87,13 @@ async fn a_disk_without_room_stops_writes_and_not_reads_and_heals_with_space() {
     let written = || cluster.run(1, &["users", "create", "carol"]).status.success();
     eventually("writes are taken again", PATIENCE, written).await;
     cluster.healthy().await;
+}
+
+/// Bytes that are free there.
+fn free(path: &std::path::Path) -> u64 {
+    let output = std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().expect("df runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().nth(1).and_then(|line| line.trim().parse().ok()).expect("df says what is free")
 }
 
 fn names(users: &Value) -> BTreeSet<String> {
