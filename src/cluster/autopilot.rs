@@ -24,7 +24,7 @@ pub struct Autopilot {
     pub cleanup_dead_servers: bool,
     /// A replica that the leader has not heard for this long is dead.
     pub dead_server_last_contact_threshold: Duration,
-    /// Voters that are never gone below; at least [`LEAST_MIN_QUORUM`] counts.
+    /// Voters that are never gone below; at least `LEAST_MIN_QUORUM` counts.
     pub min_quorum: usize,
 }
 

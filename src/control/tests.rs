@@ -2,6 +2,7 @@ use super::machine::testing::machine_router;
 use super::noise::NoiseStream;
 use super::noise::testing::Initiator;
 use super::testing::{Server, cluster};
+use crate::state::{COMMAND_FORMAT, Command, Replica, Standing, Time};
 use crate::tailcfg::{MachineKey, PrivateKey};
 use axum::Router;
 use axum::routing::post;
@@ -194,6 +195,32 @@ async fn without_a_quorum_there_is_no_upgrade() {
     // The key stays what it is.
     assert!(get(&server, "/key?v=142").await.0.starts_with("HTTP/1.1 200 "));
     server.quorum.send_replace(true);
+    server.connect(&PrivateKey::generate()).await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_earlier_run_is_on_record_sends_clients_elsewhere_until_its_new_one_is() {
+    let cluster = cluster();
+    let server = Server::start(cluster.clone(), Router::new()).await;
+    let initiator = || Initiator::new(&PrivateKey::generate(), &server.key, 142);
+    let up = |incarnation| {
+        Command::ReplicaUp(Replica {
+            id: cluster.id(),
+            incarnation,
+            since: Time::now(),
+            version: "test".into(),
+            command_format: COMMAND_FORMAT,
+            client_addresses: Vec::new(),
+            relay: None,
+            config_differs: Vec::new(),
+            standing: Standing::Serving,
+        })
+    };
+    cluster.write(up(cluster.incarnation() ^ 1)).await.unwrap();
+    let (head, tcp) = server.upgrade(&initiator().initiation).await;
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: "), "{head}");
+    assert!(body(&head, tcp).await.contains("just started"));
+    cluster.write(up(cluster.incarnation())).await.unwrap();
     server.connect(&PrivateKey::generate()).await;
 }
 

@@ -4,7 +4,7 @@ use super::Shared;
 use super::client_ip::client_ip;
 use super::connection::{self, Peer};
 use super::noise::{self, Accepted, HandshakeError, NoiseStream};
-use crate::cluster::Unavailable;
+use crate::cluster::{Cluster, Unavailable};
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
@@ -55,6 +55,11 @@ enum Refusal {
     Unavailable(Unavailable),
     #[error("this cluster is not set up yet: try again in a moment")]
     NotSetUp,
+    /// Its sessions would be taken for those of its earlier run.
+    #[error(
+        "this replica has just started, and the others do not know it yet: ask another one, or try again in a moment"
+    )]
+    Starting,
     #[error("this replica has as many connections as it may hold: ask another one")]
     Full,
     #[error("missing next protocol: a reverse proxy must pass on the Upgrade and Connection headers, over HTTP/1.1")]
@@ -73,7 +78,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let text = self.to_string();
         match self {
-            Refusal::Unavailable(_) | Refusal::NotSetUp | Refusal::Full => {
+            Refusal::Unavailable(_) | Refusal::NotSetUp | Refusal::Starting | Refusal::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response()
             }
             _ => (StatusCode::BAD_REQUEST, text).into_response(),
@@ -89,6 +94,11 @@ struct Admitted {
     _permit: OwnedSemaphorePermit,
 }
 
+/// Whether the cluster has not an earlier run of this replica on record.
+fn is_known(cluster: &Cluster) -> bool {
+    cluster.view().replica(cluster.id()).is_none_or(|replica| replica.incarnation == cluster.incarnation())
+}
+
 async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refusal> {
     // Before the upgrade: a client takes the first of its addresses that completes
     // one, so refusing is what moves it on to a replica with a quorum.
@@ -100,6 +110,9 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
     }
     if shared.stop.is_cancelled() || shared.cluster.leaving().is_cancelled() {
         return Err(Refusal::Unavailable(Unavailable::Stopping));
+    }
+    if !is_known(&shared.cluster) {
+        return Err(Refusal::Starting);
     }
     let key = shared.cluster.noise_key().ok_or(Refusal::NotSetUp)?;
     let protocol = request.headers().get(header::UPGRADE).ok_or(Refusal::NoProtocol)?.as_bytes().to_ascii_lowercase();

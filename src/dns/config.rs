@@ -1,6 +1,6 @@
 //! What one node is told about DNS.
 
-use super::nameserver::for_node;
+use super::nameserver::{NextDns, for_node};
 use super::reverse::{zones_v4, zones_v6};
 use super::{DnsSettings, ExtraRecord};
 use crate::state::{Node, State};
@@ -38,9 +38,9 @@ pub struct Resolver {
 
 /// The DNS configuration of `node`: the same for all nodes unless
 /// [`DnsSettings::differs_by_node`].
-pub fn config(settings: &DnsSettings, state: &State, node: &Node) -> DnsConfig {
+pub fn config(settings: &DnsSettings, state: &State, node: &Node, next_dns: &NextDns) -> DnsConfig {
     let resolvers = |servers: &[String]| -> Vec<Resolver> {
-        servers.iter().map(|server| Resolver { addr: for_node(server, node) }).collect()
+        servers.iter().map(|server| Resolver { addr: for_node(server, node, next_dns) }).collect()
     };
     let global = resolvers(&settings.nameservers);
     let (resolvers_in_place, fallback) =
@@ -137,7 +137,7 @@ mod tests {
     fn of(settings: &DnsSettings) -> DnsConfig {
         let state = state();
         let node = state.nodes().next().expect("a node");
-        config(settings, &state, node)
+        config(settings, &state, node, &NextDns::default())
     }
 
     fn texts(texts: &[&str]) -> Vec<String> {

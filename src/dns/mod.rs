@@ -10,7 +10,7 @@ mod reverse;
 
 pub use config::{DnsConfig, Resolver, config};
 pub use extra_records::{ExtraRecord, RecordError, parse_extra_records, watch_extra_records};
-pub use nameserver::is_nameserver;
+pub use nameserver::{NextDns, is_nameserver};
 
 /// The `dns:` section of the configuration, with the extra records read from their file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,10 +22,38 @@ pub(super) fn is_next_dns(server: &str) -> bool {
     server.strip_prefix(NEXT_DNS).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
+/// What node attributes say about NextDNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextDns {
+    /// `nextdns:PROFILE`: the node's own profile.
+    profile: Option<String>,
+    /// `nextdns:no-device-info`: NextDNS is not told which node asks.
+    anonymous: bool,
+}
+
+impl NextDns {
+    /// Reads a node's attributes, in order. Of several profiles the first holds.
+    pub fn of<'a>(attributes: impl Iterator<Item = &'a str>) -> Self {
+        let mut next_dns = Self::default();
+        for name in attributes.filter_map(|attribute| attribute.strip_prefix("nextdns:")) {
+            match name {
+                "no-device-info" => next_dns.anonymous = true,
+                profile => drop(next_dns.profile.get_or_insert_with(|| profile.into())),
+            }
+        }
+        next_dns
+    }
+}
+
 /// The name server for one node: NextDNS is told which one, as Headscale does it,
 /// so that its logs and rules can name machines.
-pub(super) fn for_node(server: &str, node: &Node) -> String {
+pub(super) fn for_node(server: &str, node: &Node, next_dns: &NextDns) -> String {
     if !is_next_dns(server) {
+        return server.into();
+    }
+    let own = next_dns.profile.as_ref().map(|profile| format!("{NEXT_DNS}/{profile}"));
+    let server = own.as_deref().unwrap_or(server);
+    if next_dns.anonymous {
         return server.into();
     }
     let ip = node.ipv4.map(IpAddr::V4).or(node.ipv6.map(IpAddr::V6));

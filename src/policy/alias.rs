@@ -1,11 +1,14 @@
 //! How a policy names sources and destinations.
 
+use super::parse::IpSet;
+use super::posture::Posture;
 use super::tailnet::{Device, Person, Tailnet};
 use super::users::UserToken;
 use crate::state::{Tag, UserId};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One name in a rule, with what the document says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +20,10 @@ pub(super) enum Alias {
     Tag(Tag),
     /// A name of `hosts`, and what it stands for.
     Host(String, IpNet),
-    /// An address or prefix.
+    /// An address or prefix, also one of an `ipset`.
     Net(IpNet),
+    /// A prefix that an `ipset` has from `autogroup:internet`: behind exit nodes too.
+    Beyond(IpNet),
     /// `user:*@domain`: all users with an e-mail address there.
     UsersOf(String),
     /// `autogroup:member`
@@ -36,7 +41,7 @@ pub(super) enum Alias {
 }
 
 /// Roles of users at Tailscale, as autogroups name them.
-const ROLES: [&str; 6] = ["owner", "admin", "it-admin", "network-admin", "billing-admin", "auditor"];
+pub(super) const ROLES: [&str; 6] = ["owner", "admin", "it-admin", "network-admin", "billing-admin", "auditor"];
 
 /// What a document defines that aliases refer to.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,10 @@ pub(super) struct Names {
     pub groups: BTreeMap<String, Vec<UserToken>>,
     pub tags: BTreeSet<String>,
     pub hosts: BTreeMap<String, IpNet>,
+    pub ipsets: BTreeMap<String, IpSet>,
+    pub postures: BTreeMap<String, Arc<Posture>>,
+    /// Of rules that name none.
+    pub default_postures: Vec<Arc<Posture>>,
 }
 
 /// Why a text is no alias here.
@@ -54,6 +63,16 @@ pub(super) enum AliasError {
 }
 
 impl Names {
+    /// As [`Names::alias`], or the prefixes of an `ipset`.
+    pub fn aliases(&self, text: &str) -> Result<Vec<Alias>, AliasError> {
+        if !text.starts_with("ipset:") {
+            return Ok(vec![self.alias(text)?]);
+        }
+        let set = self.ipsets.get(text).ok_or(AliasError::NotFound("ipset"))?;
+        let plain = set.plain.prefixes().into_iter().map(Alias::Net);
+        Ok(plain.chain(set.internet.prefixes().into_iter().map(Alias::Beyond)).collect())
+    }
+
     /// Reads an alias, whatever it may be used for.
     pub fn alias(&self, text: &str) -> Result<Alias, AliasError> {
         if let Some(net) = network(text) {
@@ -91,8 +110,13 @@ impl Names {
                 "invalid autogroup: got {text:?}, must be one of [autogroup:internet autogroup:member autogroup:nonroot \
                  autogroup:tagged autogroup:self autogroup:danger-all]"
             ))),
-            "ipset" | "svc" | "posture" => {
-                Err(AliasError::Unknown(format!("{text:?}: {kind:?} names are not supported yet")))
+            "ipset" if self.ipsets.contains_key(text) => {
+                Err(AliasError::Unknown(format!("{text:?} cannot be used here: ipsets are for src and dst")))
+            }
+            "ipset" => Err(AliasError::NotFound("ipset")),
+            "svc" => Err(AliasError::Unknown(format!("{text:?}: services are not supported: name a tag or a host"))),
+            "posture" => {
+                Err(AliasError::Unknown(format!("{text:?} cannot be used here: postures are for \"srcPosture\"")))
             }
             _ => Err(AliasError::Unknown(format!("{text:?} names no user, group, tag, host or address"))),
         }
@@ -111,7 +135,7 @@ impl Alias {
     /// The addresses that it stands for by itself.
     pub fn net(&self) -> Option<IpNet> {
         match self {
-            Self::Host(_, net) | Self::Net(net) => Some(*net),
+            Self::Host(_, net) | Self::Net(net) | Self::Beyond(net) => Some(*net),
             _ => None,
         }
     }

@@ -44,7 +44,11 @@ impl<'c> Answers<'c> {
         let mut targets = line.targets.iter().filter(has_port);
         protocol.map_or_else(usual, |protocol| packet.protocols.contains(&protocol))
             && match &line.from {
-                From::Own(_) => targets.next().is_some() && self.are_own(number, from, to),
+                From::Own(_, postures) => {
+                    let has_posture =
+                        || self.devices.get(&from).is_some_and(|placed| placed.device.has_posture(postures));
+                    targets.next().is_some() && self.are_own(number, from, to) && (postures.is_empty() || has_posture())
+                }
                 From::Sources(source) => self.contains(*source, from) && targets.any(|aim| self.is_at(aim, to)),
             }
     }

@@ -19,6 +19,12 @@ impl Policy {
                 let members = self.names.groups.get(group).into_iter().flatten();
                 members.into_iter().any(|token| is_user(token.find(&tailnet.people).map(|person| person.id)))
             }
+            Approver::Member => matches!(owner, Owner::User(_)),
+            Approver::Tagged => matches!(owner, Owner::Tags(_)),
+            Approver::Role(role) => tailnet
+                .people
+                .iter()
+                .any(|person| is_user(Some(person.id)) && person.roles.iter().any(|other| other == role)),
             Approver::Tag(tag) => matches!(owner, Owner::Tags(tags) if tags.contains(tag)),
         };
         if route.prefix_len() == 0 {

@@ -5,6 +5,7 @@
 //! that the class is one of, and nothing is compiled.
 
 use super::Policy;
+use super::attrs::Attributes;
 use super::bits::Bits;
 use super::people::People;
 use super::program::{Program, Shape};
@@ -63,13 +64,20 @@ pub(super) struct Class {
     /// Made when first asked for.
     pub filter: OnceLock<Arc<ClassFilter>>,
     pub ssh: OnceLock<Arc<str>>,
-    pub attributes: OnceLock<Arc<BTreeSet<String>>>,
+    pub attributes: OnceLock<Arc<Attributes>>,
 }
 
 /// Whether their devices are told the same rules.
 impl PartialEq for Class {
     fn eq(&self, other: &Self) -> bool {
         self.stamp == other.stamp
+    }
+}
+
+impl Shape {
+    /// Whether its devices are among these sources.
+    pub fn is_from(&self, source: usize) -> bool {
+        self.from.has(source)
     }
 }
 

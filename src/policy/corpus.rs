@@ -4,9 +4,11 @@
 //!
 //! `POLICY_CORPUS` names a folder with the captures' folders, or an archive of it.
 
+use super::posture::Facts;
 use super::tailnet::{Device, Person, Tailnet};
 use super::{Policy, PolicyError, PolicyView};
-use crate::state::{NodeId, Owner, UserId};
+use crate::state::{NodeId, Owner, Tag, UserId};
+use ipnet::IpNet;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -65,8 +67,9 @@ fn compare(text: &str) -> Result<(), String> {
         Value::String(text) => text.clone(),
         object => object.to_string(),
     };
-    let (tailnet, names) = tailnet(&capture);
-    let answer = answer(&policy, &tailnet);
+    let topology = Topology::of(&capture);
+    let tailnet = &topology.tailnet;
+    let answer = answer(&policy, tailnet);
     let code = input["api_response_code"].as_u64().unwrap_or(200);
     if code != 200 {
         let message = input["api_response_body"]["message"].as_str().unwrap_or_default();
@@ -79,8 +82,8 @@ fn compare(text: &str) -> Result<(), String> {
         };
     }
     let view = answer.map_err(|error| format!("refused: {error}"))?;
-    for (place, name) in names.iter().enumerate() {
-        node(&view, place, &names, &capture["captures"][name]).map_err(|fault| format!("{name}: {fault}"))?;
+    for (place, name) in topology.names.iter().enumerate() {
+        node(&view, place, &topology, &capture["captures"][name]).map_err(|fault| format!("{name}: {fault}"))?;
     }
     Ok(())
 }
@@ -97,7 +100,8 @@ fn id(place: usize) -> NodeId {
     NodeId(place as u64 + 1)
 }
 
-fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Result<(), String> {
+fn node(view: &PolicyView, place: usize, topology: &Topology, there: &Value) -> Result<(), String> {
+    let names = &topology.names;
     if there.is_null() {
         return Ok(());
     }
@@ -121,14 +125,48 @@ fn node(view: &PolicyView, place: usize, names: &[String], there: &Value) -> Res
             return Err(format!("sees {name}: {ours}, there {theirs}"));
         }
     }
+    for peer in netmap["Peers"].as_array().into_iter().flatten() {
+        let label = peer["Name"].as_str().unwrap_or_default().split('.').next().unwrap_or_default();
+        if let Some(other) = names.iter().position(|name| name == label) {
+            routes(view, place, other, topology, peer).map_err(|fault| format!("of {label}: {fault}"))?;
+        }
+    }
     let theirs: BTreeSet<String> =
         netmap["SelfNode"]["CapMap"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let ours = view.attributes_of(id(place));
+    let ours: BTreeSet<String> = view.attributes_of(id(place)).into_keys().collect();
     if let Some(extra) = ours.difference(&theirs).next() {
         return Err(format!("attribute {extra} is not there"));
     }
     let missing = theirs.difference(&ours).find(|name| !USUAL_ATTRIBUTES.contains(&name.as_str()));
     missing.map_or(Ok(()), |name| Err(format!("attribute {name} is missing")))
+}
+
+/// The routes that the device at `viewer` is told of the one at `other`, and whether it may
+/// be offered as an exit node.
+fn routes(view: &PolicyView, viewer: usize, other: usize, topology: &Topology, peer: &Value) -> Result<(), String> {
+    let set = |value: &Value| -> BTreeSet<String> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let theirs: BTreeSet<String> = set(&peer["AllowedIPs"]).difference(&set(&peer["Addresses"])).cloned().collect();
+    let is_primary = |route: IpNet, place: usize| topology.primary.get(&route) == Some(&place);
+    let leads = |route: IpNet, tags: Option<&[Tag]>| match tags {
+        None => is_primary(route, other),
+        Some(tags) => {
+            let has_tag = |place: usize| tags.iter().any(|tag| topology.tailnet.devices[place].has_tag(tag));
+            let routers = (0..topology.tailnet.devices.len()).filter(|place| topology.routes[*place].contains(&route));
+            routers.filter(|place| has_tag(*place)).min_by_key(|place| (!is_primary(route, *place), *place))
+                == Some(other)
+        }
+    };
+    let (exits, subnets) = view.routes_told(id(viewer), id(other), &topology.routes[other], &leads);
+    let ours: BTreeSet<String> = exits.iter().chain(&subnets).map(IpNet::to_string).collect();
+    if ours != theirs {
+        return Err(format!("told the routes {ours:?}, there {theirs:?}"));
+    }
+    if exits.is_empty() == peer["CapMap"].get("suggest-exit-node").is_some() {
+        return Err("an exit node is offered to those who are told of its exit routes".into());
+    }
+    Ok(())
 }
 
 /// Rules and their lists are compared without their order.
@@ -153,7 +191,31 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
+/// Users and nodes of a capture.
+struct Topology {
+    tailnet: Tailnet,
+    /// Of the devices, by place; so are `routes`.
+    names: Vec<String>,
+    /// All approved routes, exit routes too.
+    routes: Vec<Vec<IpNet>>,
+    /// The place of the router that the service had chosen for a route.
+    primary: BTreeMap<IpNet, usize>,
+}
+
+impl Topology {
+    fn of(capture: &Value) -> Self {
+        let (tailnet, names, routes) = tailnet(capture);
+        let chosen = |name: &String| -> Vec<IpNet> {
+            let routes = capture["captures"][name]["netmap"]["SelfNode"]["PrimaryRoutes"].as_array();
+            routes.into_iter().flatten().filter_map(|route| route.as_str()?.parse().ok()).collect()
+        };
+        let each = names.iter().enumerate();
+        let primary = each.flat_map(|(place, name)| chosen(name).into_iter().map(move |route| (route, place)));
+        Self { primary: primary.collect(), tailnet, names, routes }
+    }
+}
+
+fn tailnet(capture: &Value) -> (Tailnet, Vec<String>, Vec<Vec<IpNet>>) {
     let topology = &capture["topology"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -168,7 +230,7 @@ fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
         })
         .collect();
     let renaming = Renaming::of(topology);
-    let (mut devices, mut names) = (Vec::new(), Vec::new());
+    let (mut devices, mut names, mut all_routes) = (Vec::new(), Vec::new(), Vec::new());
     for (name, node) in topology["nodes"].as_object().into_iter().flatten() {
         let tags: BTreeSet<_> = list(&node["tags"]).iter().map(|tag| text(tag).parse().expect("a tag")).collect();
         let owner = match people.iter().find(|person| person.name == text(&node["user"])) {
@@ -177,16 +239,16 @@ fn tailnet(capture: &Value) -> (Tailnet, Vec<String>) {
         };
         let announced = list(&node["routable_ips"]);
         let routes = list(&node["approved_routes"]).into_iter().filter(|route| announced.contains(route));
-        let (exits, routes): (Vec<ipnet::IpNet>, _) = routes
-            .map(|route| text(&route).parse::<ipnet::IpNet>().expect("a prefix"))
-            .partition(|r| r.prefix_len() == 0);
+        let routes: Vec<IpNet> = routes.map(|route| text(&route).parse().expect("a prefix")).collect();
+        all_routes.push(routes.clone());
+        let (exits, routes): (Vec<IpNet>, _) = routes.into_iter().partition(|route| route.prefix_len() == 0);
         let ips = [text(&node["ipv4"]), renaming.theirs(&text(&node["ipv6"]))];
         let ips = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
         let id = id(devices.len());
-        devices.push(Device { id, owner, ips, routes, exit: !exits.is_empty() });
+        devices.push(Device { id, owner, ips, routes, exit: !exits.is_empty(), facts: Facts::default() });
         names.push(name.clone());
     }
-    (Tailnet { people, devices }, names)
+    (Tailnet { people, devices }, names, all_routes)
 }
 
 /// Whether the IPv6 addresses of a capture are not those that the service worked with.

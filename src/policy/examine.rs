@@ -30,20 +30,27 @@ impl Policy {
         }
         let tailnet = &tailnet.with_stand_ins(self.tag_owners.keys());
         let mut faults = Vec::new();
-        if !self.tests.is_empty() {
+        // What a test is about is what it says, whatever the machines are at the moment.
+        let mut remaining: Vec<&Test> = self.tests.iter().collect();
+        while let Some(first) = remaining.first().copied() {
+            let alike = |test: &&Test| test.facts == first.facts || !self.asks_postures();
+            let (now, later): (Vec<&Test>, Vec<&Test>) = remaining.into_iter().partition(alike);
+            let tailnet = &tailnet.with_facts(&first.facts);
             let classes = Classes::of(self, tailnet.clone());
             let examiner = Examiner { policy: self, tailnet, answers: Answers::new(&classes) };
-            self.tests.iter().for_each(|test| examiner.test(test, &mut faults));
+            now.into_iter().for_each(|test| examiner.test(test, &mut faults));
+            remaining = later;
         }
-        if !self.ssh_tests.is_empty() {
+        for test in &self.ssh_tests {
+            let tailnet = &tailnet.with_facts(&test.facts);
             let entries = ssh::entries(&self.ssh, &self.names, tailnet);
-            self.ssh_tests.iter().for_each(|test| self.ssh_test(tailnet, &entries, test, &mut faults));
+            self.ssh_test(tailnet, &entries, test, &mut faults);
         }
         if faults.is_empty() { Ok(()) } else { Err(PolicyError(format!("{FAILED}:\n{}", faults.join("\n")))) }
     }
 
     fn ssh_test(&self, tailnet: &Tailnet, entries: &[SshEntry], test: &SshTest, faults: &mut Vec<String>) {
-        let SshTest { source, destinations, accept, deny, check } = test;
+        let SshTest { source, destinations, accept, deny, check, .. } = test;
         if accept.is_empty() && deny.is_empty() && check.is_empty() {
             return faults.push(format!("{source}: a test needs \"accept\", \"deny\" or \"check\""));
         }
@@ -114,7 +121,7 @@ struct Examiner<'p> {
 
 impl Examiner<'_> {
     fn test(&self, test: &Test, faults: &mut Vec<String>) {
-        let Test { source, protocol, accept, deny } = test;
+        let Test { source, protocol, accept, deny, .. } = test;
         if accept.is_empty() && deny.is_empty() {
             return faults.push(format!("{source}: a test needs \"accept\" or \"deny\""));
         }
@@ -177,6 +184,7 @@ impl Examiner<'_> {
         if ports.first != ports.last {
             return Err("a test is for one port".into());
         }
+        let name = &*name;
         let alias = self.policy.names.alias(name).map_err(|_| format!("{name:?} is not known"))?;
         let targets = match alias {
             Alias::Any | Alias::Internet | Alias::DangerAll => return Err(format!("{name:?} is no single place")),

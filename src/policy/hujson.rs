@@ -4,6 +4,7 @@ use super::PolicyError;
 use jsonc_parser::ast::{Object, Value};
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use std::collections::HashSet;
 
 /// A text that was read, for messages with line and column.
 pub(super) struct Document<'a> {
@@ -52,12 +53,27 @@ impl<'a> Document<'a> {
         PolicyError::new(format!("{what} (line {line}, column {column})"))
     }
 
-    /// The object's members, each name at most once whatever its case.
+    /// The object's members, where the document chooses the names: each at most once.
     pub fn members<'o>(&self, object: &'o Object<'a>) -> Result<Vec<(String, &'o Value<'a>)>, PolicyError> {
-        let mut members: Vec<(String, &Value)> = Vec::new();
+        self.unique(object, str::to_owned)
+    }
+
+    /// The object's members, where the language has the names: each at most once,
+    /// whatever its case.
+    pub fn fields<'o>(&self, object: &'o Object<'a>) -> Result<Vec<(String, &'o Value<'a>)>, PolicyError> {
+        self.unique(object, str::to_ascii_lowercase)
+    }
+
+    fn unique<'o>(
+        &self,
+        object: &'o Object<'a>,
+        same: fn(&str) -> String,
+    ) -> Result<Vec<(String, &'o Value<'a>)>, PolicyError> {
+        let mut members: Vec<(String, &Value)> = Vec::with_capacity(object.properties.len());
+        let mut seen = HashSet::new();
         for property in &object.properties {
             let name = property.name.as_str();
-            if members.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            if !seen.insert(same(name)) {
                 return Err(self.error(property, format!("duplicate field: {name:?}")));
             }
             members.push((name.to_owned(), &property.value));

@@ -44,7 +44,8 @@ impl Policies {
             return before.at(state);
         }
         let policy = read(state, kept.as_ref().map(|kept| &kept.view.policy));
-        let view = Arc::new(PolicyView::new(policy, Tailnet::of(state)));
+        let tailnet = Tailnet::of(state, &policy);
+        let view = Arc::new(PolicyView::new(policy, tailnet));
         let before = kept
             .as_deref()
             .map(|kept| Arc::new(Kept { state: kept.state.clone(), view: kept.view.clone(), before: None }));
@@ -71,11 +72,14 @@ impl Kept {
         });
         let devices = self.state.differing_nodes(state).filter_map(|(old, new)| {
             let id = old.or(new)?.id;
-            Some((id, new.map(|node| Device::of(state, node))))
+            Some((id, new.map(|node| Device::of(state, node, &self.view.policy))))
         });
         match self.view.updated(people, devices) {
             None => self.view.clone(),
-            Some(view) if view.classes.is_sparse() => Arc::new(PolicyView::new(view.policy, Tailnet::of(state))),
+            Some(view) if view.classes.is_sparse() => {
+                let tailnet = Tailnet::of(state, &view.policy);
+                Arc::new(PolicyView::new(view.policy, tailnet))
+            }
             Some(view) => Arc::new(view),
         }
     }

@@ -20,8 +20,12 @@ mod examine;
 pub mod explain;
 mod hujson;
 mod in_force;
+mod ipset;
+#[cfg(test)]
+mod language_tests;
 mod parse;
 mod people;
+mod posture;
 mod program;
 mod ranges;
 #[cfg(test)]
@@ -34,19 +38,22 @@ mod step;
 mod tailnet;
 #[cfg(test)]
 mod tests;
+mod told;
 mod users;
 mod view;
 mod wire_filter;
 mod wire_ssh;
 
+pub use attrs::Attributes;
 pub use in_force::Policies;
 pub use ssh::SshAnswer;
 pub use step::{Plan, Step};
+pub use told::Told;
 pub use view::{PolicyView, RulesId};
 
 use crate::state::{State, Tag, UserId};
 use alias::{Alias, Names};
-use rule::{Approvers, NodeAttr, Rule, SshRule, SshTest, SshUser, Test};
+use rule::{Approver, Approvers, NodeAttr, Rule, SshRule, SshTest, SshUser, Test};
 use std::collections::{BTreeMap, BTreeSet};
 use tailnet::Tailnet;
 use users::UserToken;
@@ -61,18 +68,17 @@ pub struct Policy {
     rules: Option<Vec<Rule>>,
     ssh: Vec<SshRule>,
     attrs: Vec<NodeAttr>,
-    /// Whether an entry of `nodeAttrs` has an `ipPool`.
-    ip_pools: bool,
     approvers: Option<Approvers>,
     tests: Vec<Test>,
     ssh_tests: Vec<SshTest>,
     randomize_client_port: bool,
+    disable_ipv4: bool,
     /// Nobody sees anybody: for when there is a policy, but it cannot be read.
     closed: bool,
 }
 
-/// Attributes that this server would have to do something for, besides telling the node.
-const NOT_DELIVERED: [&str; 3] = ["funnel", "disable-ipv4", "suggest-exit-node"];
+/// The longest text of a policy, in bytes: it is replicated, and read by every replica.
+pub const MAX_TEXT: usize = 4 << 20;
 
 /// Who may give a tag to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +87,10 @@ enum Owner {
     Group(String),
     /// Whoever may give that tag.
     Tag(Tag),
+    /// `autogroup:member`: every user.
+    Member,
+    /// `autogroup:admin` and its like.
+    Role(String),
 }
 
 /// Why a text is no policy; with line and column where there is one.
@@ -109,6 +119,9 @@ impl Policy {
             for owner in self.tag_owners.get(tag).into_iter().flatten() {
                 let owns = match owner {
                     Owner::User(token) => is_user(token),
+                    Owner::Member => state.user(user).is_some(),
+                    // Users have no roles here.
+                    Owner::Role(_) => false,
                     Owner::Group(group) => self.names.groups.get(group).into_iter().flatten().any(is_user),
                     Owner::Tag(other) => {
                         if seen.insert(other) {
@@ -129,10 +142,13 @@ impl Policy {
     /// as it says: it does not parse, names a user in a way that fits several, has
     /// parts that this server does not act on, or fails its own tests.
     pub fn check(text: &str, state: &State) -> Result<Self, PolicyError> {
+        if text.len() > MAX_TEXT {
+            return Err(PolicyError::new(format!("the text has {} bytes; at most {MAX_TEXT} are taken", text.len())));
+        }
         let policy = Self::parse(text)?;
         policy.check_supported()?;
         policy.check_users(state)?;
-        let tailnet = Tailnet::of(state);
+        let tailnet = Tailnet::of(state, &policy);
         policy.check_domains(&tailnet)?;
         policy.run_tests(&tailnet)?;
         Ok(policy)
@@ -140,32 +156,36 @@ impl Policy {
 
     /// Refuses by name what is understood but not acted on.
     fn check_supported(&self) -> Result<(), PolicyError> {
-        let rules = || self.rules.iter().flatten();
-        let not_yet = [
-            (self.ip_pools, "\"ipPool\" in \"nodeAttrs\" is", "remove it"),
-            (rules().any(|rule| !rule.via.is_empty()), "\"via\" in \"grants\" is", "remove it"),
-        ];
-        let attribute = self
-            .attrs
-            .iter()
-            .flat_map(|entry| &entry.attributes)
-            .find(|name| NOT_DELIVERED.contains(&name.as_str()) || name.starts_with("nextdns:"));
-        if let Some(name) = attribute {
-            let text = format!("policy attribute {name:?} in \"nodeAttrs\" is not supported yet: remove it");
-            return Err(PolicyError::new(text));
+        if self.attrs.iter().any(|entry| !entry.pools.is_empty()) {
+            let text = "policy \"ipPool\" in \"nodeAttrs\" is not supported yet: remove it";
+            return Err(PolicyError::new(text.into()));
         }
-        let role = self.aliases().find_map(|alias| match alias {
+        let in_rules = self.aliases().find_map(|alias| match alias {
             Alias::Role(role) => Some(role),
             _ => None,
         });
-        if let Some(role) = role {
-            let text = format!("policy alias \"autogroup:{role}\" is not supported yet: users have no roles here");
-            return Err(PolicyError::new(text));
-        }
-        match not_yet.iter().find(|(there, ..)| *there) {
+        let in_owners = self.tag_owners.values().flatten().find_map(|owner| match owner {
+            Owner::Role(role) => Some(role),
+            _ => None,
+        });
+        let approvers =
+            self.approvers.iter().flat_map(|all| all.routes.iter().flat_map(|(_, who)| who).chain(&all.exit));
+        let mut in_approvers = approvers.filter_map(|approver| match approver {
+            Approver::Role(role) => Some(role),
+            _ => None,
+        });
+        match in_rules.or(in_owners).or_else(|| in_approvers.next()) {
             None => Ok(()),
-            Some((_, what, instead)) => Err(PolicyError::new(format!("policy {what} not supported yet: {instead}"))),
+            Some(role) => Err(PolicyError::new(format!(
+                "policy alias \"autogroup:{role}\" is not supported: users have no roles here; name users or a group"
+            ))),
         }
+    }
+
+    /// Whether a rule asks what machine its source is.
+    fn asks_postures(&self) -> bool {
+        let rules = self.rules.iter().flatten().map(|rule| &rule.postures);
+        rules.chain(self.ssh.iter().map(|rule| &rule.postures)).any(|postures| !postures.is_empty())
     }
 
     /// All names in rules and node attributes.

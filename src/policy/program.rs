@@ -4,6 +4,7 @@
 use super::Policy;
 use super::alias::{Alias, Names};
 use super::bits::Bits;
+use super::posture::Posture;
 use super::ranges::Range;
 use super::rule::{Ports, Rule, SshRule, SshUser};
 use super::selector::{Selector, Selectors};
@@ -106,8 +107,9 @@ pub(super) struct Line {
 pub(super) enum From {
     /// By number in [`Program::sources`].
     Sources(usize),
-    /// Each user's own devices, for users of whose devices one of these holds; `None`: for all.
-    Own(Option<Bits>),
+    /// Each user's own devices, for users of whose devices one of these holds; `None`: for all;
+    /// of those the ones with one of these postures, where there are any.
+    Own(Option<Bits>, Vec<Arc<Posture>>),
 }
 
 #[derive(Debug)]
@@ -125,6 +127,17 @@ pub(super) struct Aim {
     pub ports: Vec<Ports>,
     /// A device is part of it when one of these holds; `None`: every device is.
     pub here: Option<Bits>,
+    /// Only through routers with one of these tags, where it is not empty.
+    pub via: Arc<[Tag]>,
+    /// Whether it is a part of the internet, behind exit nodes.
+    pub beyond: bool,
+}
+
+impl Aim {
+    /// All devices, or those for which one of `here` holds.
+    fn at(to: Whither, ports: Vec<Ports>, here: Option<Bits>) -> Self {
+        Self { to, ports, here, via: Arc::default(), beyond: false }
+    }
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -171,7 +184,7 @@ impl Program {
     /// The class of devices for which these selectors hold.
     pub fn class(&self, bits: Bits, user: Option<UserId>) -> (usize, Arc<Shape>) {
         let own = |line: &&usize| match &self.lines[**line].from {
-            From::Own(of) => user.is_some() && of.as_ref().is_none_or(|of| of.meets(&bits)),
+            From::Own(of, _) => user.is_some() && of.as_ref().is_none_or(|of| of.meets(&bits)),
             From::Sources(_) => false,
         };
         let own_lines: Vec<usize> = self.index.own_lines.iter().filter(own).copied().collect();
@@ -220,7 +233,7 @@ impl Line {
     pub fn source(&self) -> Option<usize> {
         match self.from {
             From::Sources(source) => Some(source),
-            From::Own(_) => None,
+            From::Own(..) => None,
         }
     }
 }
@@ -241,7 +254,7 @@ impl Index {
             }
         };
         for (number, line) in program.lines.iter().enumerate() {
-            if matches!(line.from, From::Own(_)) {
+            if matches!(line.from, From::Own(..)) {
                 index.own_lines.push(number);
                 continue;
             }
@@ -273,8 +286,8 @@ struct Builder<'p> {
 impl Builder<'_> {
     /// Everybody may reach everything.
     fn everything(&mut self) {
-        let from = From::Sources(self.source(&[Alias::Any]));
-        let targets = vec![Aim { to: Whither::Everything, ports: vec![Ports::ALL], here: None }];
+        let from = From::Sources(self.source(&[Alias::Any], &[]));
+        let targets = vec![Aim::at(Whither::Everything, vec![Ports::ALL], None)];
         self.program.lines.push(Line {
             rule: ("acls", 0),
             from,
@@ -285,7 +298,7 @@ impl Builder<'_> {
     }
 
     fn rule(&mut self, rule: &Rule) {
-        let source = self.source(&rule.sources);
+        let source = self.source(&rule.sources, &rule.postures);
         for access in &rule.access {
             let destinations = || access.destinations.iter().map(|(alias, ports)| (alias, ports.as_slice()));
             let targets = self.targets(destinations(), &rule.via);
@@ -316,8 +329,14 @@ impl Builder<'_> {
             }
         }
         if let Some(map) = back_map {
-            let from = From::Sources(self.source(&rule.app_destinations));
-            let targets = self.targets(rule.sources.iter().map(|alias| (alias, [].as_slice())), &[]);
+            let from = From::Sources(self.source(&rule.app_destinations, &[]));
+            let targets = if rule.postures.is_empty() {
+                self.targets(rule.sources.iter().map(|alias| (alias, [].as_slice())), &[])
+            } else {
+                // Back to the machines that the rule lets in.
+                let here = self.program.sources[source].owners.clone();
+                vec![Aim::at(Whither::Devices, Vec::new(), Some(here))]
+            };
             self.line(rule.number, from, Gives::Capabilities(map), targets, false);
         }
     }
@@ -328,8 +347,8 @@ impl Builder<'_> {
         let everybody = sources.iter().any(|alias| matches!(alias, Alias::Any | Alias::Member));
         let users = sources.iter().filter(|alias| alias.is_personal());
         let of: Bits = users.filter_map(|alias| self.program.selectors.of_owner(alias, self.names)).collect();
-        let targets = vec![Aim { to: Whither::Devices, ports, here: None }];
-        self.line(rule.number, From::Own((!everybody).then_some(of)), gives, targets, false);
+        let targets = vec![Aim::at(Whither::Devices, ports, None)];
+        self.line(rule.number, From::Own((!everybody).then_some(of), rule.postures.clone()), gives, targets, false);
     }
 
     fn line(&mut self, rule: (&'static str, usize), from: From, gives: Gives, targets: Vec<Aim>, kept_empty: bool) {
@@ -338,13 +357,18 @@ impl Builder<'_> {
         }
     }
 
-    fn source(&mut self, aliases: &[Alias]) -> usize {
+    fn source(&mut self, aliases: &[Alias], postures: &[Arc<Posture>]) -> usize {
         let mut spec = SourceSpec::default();
+        if !postures.is_empty() {
+            // Addresses of machines only: of others nothing is known.
+            aliases.iter().for_each(|alias| spec.owners.add(&self.postured(alias, postures)));
+            return self.intern(spec);
+        }
         for alias in aliases {
             match alias {
                 Alias::Any => spec.any = true,
                 Alias::DangerAll => spec.everywhere = true,
-                Alias::Host(_, net) | Alias::Net(net) => {
+                Alias::Host(_, net) | Alias::Net(net) | Alias::Beyond(net) => {
                     let range = Range::from(*net);
                     spec.ranges.insert(range);
                     spec.places.add(&self.at(range));
@@ -368,6 +392,20 @@ impl Builder<'_> {
         self.program.selectors.of_owner(alias, self.names)
     }
 
+    /// Devices that an alias means by their owner or address, as far as their machines
+    /// have one of these postures.
+    fn postured(&mut self, alias: &Alias, postures: &[Arc<Posture>]) -> Bits {
+        let inner = match (alias, alias.net()) {
+            (Alias::Any | Alias::DangerAll, _) => None,
+            (_, Some(net)) => Some(self.selector(Selector::In(Range::from(net)))),
+            _ => match self.owners(alias) {
+                Some(number) => Some(number),
+                None => return Bits::default(),
+            },
+        };
+        Bits::from_iter([self.selector(Selector::Postured(inner, postures.to_vec()))])
+    }
+
     fn selector(&mut self, selector: Selector) -> usize {
         self.program.selectors.number(selector, self.names)
     }
@@ -381,6 +419,7 @@ impl Builder<'_> {
     fn targets<'a>(&mut self, aliases: impl Iterator<Item = (&'a Alias, &'a [Ports])>, via: &[Tag]) -> Vec<Aim> {
         let mut targets = Vec::new();
         for (alias, ports) in aliases {
+            let beyond = matches!(alias, Alias::Beyond(_));
             let (to, here) = match alias {
                 Alias::SelfOwned => continue,
                 Alias::Any | Alias::DangerAll => (Whither::Everything, None),
@@ -388,39 +427,44 @@ impl Builder<'_> {
                     let exit = self.selector(Selector::Exit);
                     (Whither::Internet, Some(Bits::from_iter([exit])))
                 }
-                Alias::Host(_, net) | Alias::Net(net) => {
+                Alias::Host(_, net) | Alias::Net(net) | Alias::Beyond(net) => {
                     let range = Range::from(*net);
-                    (Whither::Range(range), Some(self.at(range)))
+                    let mut here = self.at(range);
+                    if beyond {
+                        here.set(self.selector(Selector::Exit));
+                    }
+                    (Whither::Range(range), Some(here))
                 }
                 _ => (Whither::Devices, Some(self.owners(alias).into_iter().collect())),
             };
-            let here = if via.is_empty() { here } else { Some(self.routers(&to, via)) };
-            targets.push(Aim { to, ports: ports.to_vec(), here });
+            let here = if via.is_empty() { here } else { Some(self.routers(&to, via, beyond)) };
+            targets.push(Aim { to, ports: ports.to_vec(), here, via: via.into(), beyond });
         }
         targets
     }
 
     /// The routers with one of these tags through which packets for `to` go.
-    fn routers(&mut self, to: &Whither, via: &[Tag]) -> Bits {
-        let selector = match to {
-            Whither::Range(range) => Selector::Router(via.to_vec(), Some(*range)),
-            Whither::Internet => Selector::Router(via.to_vec(), None),
-            Whither::Everything | Whither::Devices => return Bits::default(),
-        };
-        Bits::from_iter([self.selector(selector)])
+    fn routers(&mut self, to: &Whither, via: &[Tag], beyond: bool) -> Bits {
+        let mut routers = Bits::default();
+        if let Whither::Range(range) = to {
+            routers.set(self.selector(Selector::Router(via.to_vec(), Some(*range))));
+        }
+        if beyond || matches!(to, Whither::Internet) {
+            routers.set(self.selector(Selector::Router(via.to_vec(), None)));
+        }
+        routers
     }
 
     fn ssh(&mut self, rule: &SshRule) {
         let owners = |builder: &mut Self, aliases: &[Alias]| -> Bits {
             aliases.iter().filter_map(|alias| builder.owners(alias)).collect()
         };
-        let sources = SourceSpec { owners: owners(self, &rule.sources), ..SourceSpec::default() };
         let domain = |user: &SshUser| match user {
             SshUser::LocalPart(domain) => Some(domain.clone()),
             _ => None,
         };
         let line = SshLine {
-            source: self.intern(sources),
+            source: self.source(&rule.sources, &rule.postures),
             destinations: owners(self, &rule.destinations),
             to_others: rule.destinations.iter().any(|alias| *alias != Alias::SelfOwned),
             to_self: rule.destinations.contains(&Alias::SelfOwned),

@@ -1,10 +1,12 @@
 //! Rules as a document has them, read but not yet applied to a tailnet.
 
 use super::alias::Alias;
+use super::posture::{Facts, Posture};
 use super::users::UserToken;
 use crate::state::Tag;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A range of ports, both ends in it.
@@ -31,6 +33,8 @@ pub(super) struct Rule {
     pub app_destinations: Vec<Alias>,
     /// Only through routers with one of these tags, where it is not empty.
     pub via: Vec<Tag>,
+    /// Only from machines of one of these postures, where it is not empty.
+    pub postures: Vec<Arc<Posture>>,
 }
 
 /// What may be reached with one protocol.
@@ -49,6 +53,8 @@ pub(super) struct SshRule {
     pub destinations: Vec<Alias>,
     pub users: Vec<SshUser>,
     pub accept_env: Vec<String>,
+    /// As in [`Rule`].
+    pub postures: Vec<Arc<Posture>>,
 }
 
 /// How long an approval holds.
@@ -73,6 +79,10 @@ pub(super) enum SshUser {
 pub(super) struct NodeAttr {
     pub targets: Vec<Alias>,
     pub attributes: Vec<String>,
+    /// Capabilities of applications, with their values.
+    pub app: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Where new nodes get their IPv4 addresses from.
+    pub pools: Vec<Ipv4Net>,
 }
 
 /// One entry of `tests`, as its text has it: a name that means nothing fails the test, not the document.
@@ -82,6 +92,8 @@ pub(super) struct Test {
     pub protocol: String,
     pub accept: Vec<String>,
     pub deny: Vec<String>,
+    /// What the source's machine is taken to be.
+    pub facts: Facts,
 }
 
 /// One entry of `sshTests`.
@@ -92,6 +104,8 @@ pub(super) struct SshTest {
     pub accept: Vec<String>,
     pub deny: Vec<String>,
     pub check: Vec<String>,
+    /// As in [`Test`].
+    pub facts: Facts,
 }
 
 /// `autoApprovers`: whose routes need no administrator.
@@ -101,10 +115,16 @@ pub(super) struct Approvers {
     pub exit: Vec<Approver>,
 }
 
-/// A user, a group or a tag.
+/// A user, a group or a tag, or any of its kind.
 #[derive(Clone, Debug)]
 pub(super) enum Approver {
     User(UserToken),
     Group(String),
     Tag(Tag),
+    /// `autogroup:member`
+    Member,
+    /// `autogroup:tagged`
+    Tagged,
+    /// `autogroup:admin` and its like.
+    Role(String),
 }

@@ -3,11 +3,13 @@
 use super::Policy;
 use super::alias::{Alias, Names, domain_of};
 use super::bits::Bits;
+use super::posture::Posture;
 use super::ranges::Range;
 use super::tailnet::{Device, Person};
 use super::users::UserToken;
 use crate::state::{Owner, Tag};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// One thing that rules ask of a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub(super) enum Selector {
     RoutesTo(Range),
     /// It is an exit node.
     Exit,
+    /// This one holds (`None`: any device will do), and its machine has one of the postures.
+    Postured(Option<usize>, Vec<Arc<Posture>>),
     /// It has one of the tags, and routes to a part of the range; no range: it is an exit node.
     Router(Vec<Tag>, Option<Range>),
 }
@@ -65,9 +69,11 @@ impl Selectors {
                 }
             }
             Selector::Tag(tag) => drop(self.by_tag.insert(tag.clone(), number)),
-            Selector::In(_) | Selector::RoutesTo(_) | Selector::Exit | Selector::Router(..) => {
-                self.places.push((number, selector.clone()));
-            }
+            Selector::In(_)
+            | Selector::RoutesTo(_)
+            | Selector::Exit
+            | Selector::Router(..)
+            | Selector::Postured(..) => self.places.push((number, selector.clone())),
             Selector::Domain(_) | Selector::Role(_) | Selector::Member | Selector::Tagged => {}
         }
         self.numbers.insert(selector, number);
@@ -114,6 +120,10 @@ impl Selectors {
                 Selector::In(range) => device.is_in(range),
                 Selector::RoutesTo(range) => device.routes_to(range),
                 Selector::Exit => device.exit,
+                // The one that it is about has a lower number, and was looked at before.
+                Selector::Postured(inner, postures) => {
+                    inner.is_none_or(|inner| bits.has(inner)) && device.has_posture(postures)
+                }
                 Selector::Router(tags, to) => {
                     tags.iter().any(|tag| device.has_tag(tag))
                         && to.as_ref().map_or(device.exit, |range| device.routes_to(range))

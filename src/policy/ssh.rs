@@ -109,7 +109,10 @@ pub(super) fn answer(entries: &[SshEntry], source: &Device, local_user: &str) ->
 }
 
 fn of_rule(rule: &SshRule, names: &Names, tailnet: &Tailnet, entries: &mut Vec<SshEntry>) {
-    let sources = devices_of(&rule.sources, names, tailnet);
+    let mut sources = devices_of(&rule.sources, names, tailnet);
+    for (device, is_source) in tailnet.devices.iter().zip(&mut sources) {
+        *is_source &= rule.postures.is_empty() || device.has_posture(&rule.postures);
+    }
     let others: Vec<Alias> = rule.destinations.iter().filter(|alias| **alias != Alias::SelfOwned).cloned().collect();
     let destinations = devices_of(&others, names, tailnet);
     let mut common = BTreeMap::from([("root".to_owned(), String::new())]);

@@ -1,10 +1,13 @@
 //! What a policy is applied to: people and devices, with only what a policy can tell apart.
 
+use super::Policy;
+use super::posture::{Facts, Posture};
 use super::ranges::Range;
 use crate::state::{Node, NodeId, Owner, State, Tag, User, UserId};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Users and nodes, as a policy sees them.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +37,16 @@ pub(super) struct Device {
     pub routes: Vec<IpNet>,
     /// Whether it is an approved exit node.
     pub exit: bool,
+    /// What its client reported, where the policy asks for it.
+    pub facts: Facts,
 }
 
 impl Tailnet {
-    pub fn of(state: &State) -> Self {
+    /// Those of a state, with what the policy asks for.
+    pub fn of(state: &State, policy: &Policy) -> Self {
         Self {
             people: state.users().map(|user| Person::of(user)).collect(),
-            devices: state.nodes().map(|node| Device::of(state, node)).collect(),
+            devices: state.nodes().map(|node| Device::of(state, node, policy)).collect(),
         }
     }
 }
@@ -63,8 +69,18 @@ impl Tailnet {
         // No node has these ids: they count from 1.
         for (number, owner) in (0..).zip(owners) {
             let ips = free_v4.next().into_iter().chain(free_v6.next()).collect();
-            all.devices.push(Device { id: NodeId(u64::MAX - number), owner, ips, routes: Vec::new(), exit: false });
+            let (routes, facts) = (Vec::new(), Facts::default());
+            all.devices.push(Device { id: NodeId(u64::MAX - number), owner, ips, routes, exit: false, facts });
         }
+        all
+    }
+}
+
+impl Tailnet {
+    /// The same, with these machines.
+    pub fn with_facts(&self, facts: &Facts) -> Self {
+        let mut all = self.clone();
+        all.devices.iter_mut().for_each(|device| device.facts = facts.clone());
         all
     }
 }
@@ -82,11 +98,18 @@ impl Person {
 }
 
 impl Device {
-    pub fn of(state: &State, node: &Node) -> Self {
+    /// A node, with what the policy asks for.
+    pub fn of(state: &State, node: &Node, policy: &Policy) -> Self {
         let (exits, routes): (Vec<_>, Vec<_>) =
             state.effective_routes(node).into_iter().partition(|route| route.prefix_len() == 0);
         let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6)).collect();
-        Self { id: node.id, owner: node.owner.clone(), ips, routes, exit: !exits.is_empty() }
+        let facts = if policy.asks_postures() { Facts::of(node) } else { Facts::default() };
+        Self { id: node.id, owner: node.owner.clone(), ips, routes, exit: !exits.is_empty(), facts }
+    }
+
+    /// Whether its machine has one of these postures.
+    pub fn has_posture(&self, postures: &[Arc<Posture>]) -> bool {
+        postures.iter().any(|posture| self.facts.meet(posture))
     }
 
     /// Its user, if it is a personal one.

@@ -1,16 +1,17 @@
 //! A policy, applied to the users and nodes of one state: what streams are told.
 
 use super::Policy;
+use super::attrs::Attributes;
 use super::classes::{ClassId, Classes, Placed};
 use super::program::Program;
 use super::ssh::{self, SshAnswer};
 use super::tailnet::{Device, Person, Tailnet};
+use super::told::ReachedByClass;
 use super::wire_filter::ClassFilter;
 use super::wire_ssh;
 use crate::state::{Node, NodeId, Owner, State, Tag, UserId};
 use ipnet::IpNet;
-use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 /// Stands for the rules that something was made by.
 #[derive(Clone, Debug)]
@@ -29,12 +30,16 @@ pub struct PolicyView {
     pub(super) classes: Classes,
     /// Users only, as a list.
     people: OnceLock<Tailnet>,
+    /// Which of a router's routes the viewers of a class reach.
+    pub(super) reached: Mutex<ReachedByClass>,
+    /// Devices of which not everybody may be told the same.
+    pub(super) special: OnceLock<Vec<NodeId>>,
 }
 
 impl PolicyView {
     pub(super) fn new(policy: Arc<Policy>, tailnet: Tailnet) -> Self {
         let classes = Classes::of(&policy, tailnet);
-        Self { policy, classes, people: OnceLock::new() }
+        Self { policy, classes, people: OnceLock::new(), reached: Mutex::default(), special: OnceLock::new() }
     }
 
     /// The same policy, where some users and devices became others. `None`: it says
@@ -46,7 +51,13 @@ impl PolicyView {
     ) -> Option<Self> {
         let mut classes = self.classes.clone();
         let changed = classes.update(people, devices);
-        changed.then(|| Self { policy: self.policy.clone(), classes, people: OnceLock::new() })
+        changed.then(|| Self {
+            policy: self.policy.clone(),
+            classes,
+            people: OnceLock::new(),
+            reached: Mutex::default(),
+            special: OnceLock::new(),
+        })
     }
 
     /// Whether `tagOwners` has the tag at all.
@@ -80,7 +91,7 @@ impl PolicyView {
     }
 
     /// Whether everybody may reach everything.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.policy.rules.is_none() && !self.policy.closed
     }
 
@@ -137,19 +148,19 @@ impl PolicyView {
     }
 
     /// The node attributes that the policy gives to this node.
-    pub fn attributes(&self, node: &Node) -> BTreeSet<String> {
+    pub fn attributes(&self, node: &Node) -> Attributes {
         self.attributes_of(node.id)
     }
 
     /// As [`PolicyView::attributes`].
-    pub(super) fn attributes_of(&self, node: NodeId) -> BTreeSet<String> {
+    pub(super) fn attributes_of(&self, node: NodeId) -> Attributes {
         match self.classes.placed(node) {
             Some(placed) if self.policy.gives_attributes() => {
                 let class = self.classes.class(placed.class);
                 let make = || Arc::new(self.policy.attributes(self.people(), &placed.device));
-                BTreeSet::clone(class.attributes.get_or_init(make))
+                Attributes::clone(class.attributes.get_or_init(make))
             }
-            _ => BTreeSet::new(),
+            _ => Attributes::new(),
         }
     }
 

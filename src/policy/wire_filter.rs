@@ -4,6 +4,7 @@
 //! of sources, which are most of it, are shared by all filters that have them.
 
 use super::classes::{ClassId, Classes};
+use super::posture::Posture;
 use super::program::{Aim, From, Gives, Whither};
 use super::ranges::{INTERNET, Range};
 use super::rule::Ports;
@@ -55,7 +56,7 @@ impl ClassFilter {
             for line in lines.iter().map(|line| &classes.program.lines[*line]) {
                 let sources = match &line.from {
                     From::Sources(source) => classes.list(*source).clone(),
-                    From::Own(_) => own_list(classes, class),
+                    From::Own(_, postures) => own_list(classes, class, postures),
                 };
                 if sources.is_empty() && !line.kept_empty {
                     continue;
@@ -165,9 +166,10 @@ impl Rest {
     }
 }
 
-/// The addresses of the devices of a class's user.
-fn own_list(classes: &Classes, class: ClassId) -> Arc<SourceList> {
+/// The addresses of the devices of a class's user that have one of the postures, where there are any.
+fn own_list(classes: &Classes, class: ClassId, postures: &[Arc<Posture>]) -> Arc<SourceList> {
     let own = classes.class(class).shape.own.into_iter().flat_map(|user| classes.devices_of(user));
+    let own = own.filter(|device| postures.is_empty() || device.has_posture(postures));
     let ips: Vec<IpAddr> = own.flat_map(|device| device.ips.clone()).collect();
     Arc::new(SourceList::new(false, ips.into_iter().map(Range::from).collect()))
 }

@@ -240,6 +240,11 @@ impl State {
         apply::routes::effective_routes(node)
     }
 
+    /// The nodes that announce this approved subnet route, by id.
+    pub fn routers(&self, route: IpNet) -> impl Iterator<Item = NodeId> + '_ {
+        members(&self.indexes.router, route)
+    }
+
     /// The subnet routes (no exit routes) that go through this node: of several
     /// online routers of one approved prefix exactly one has it.
     pub fn primary_routes(&self, node: NodeId) -> Vec<IpNet> {

@@ -13,6 +13,7 @@ mod failover;
 mod membership;
 mod online;
 mod operations;
+mod policy;
 mod quorum;
 mod registrations;
 mod relays;

@@ -167,7 +167,18 @@ impl Session {
 
     /// Sends JSON to an inner path.
     pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<(u16, String), String> {
-        let request = http::Request::post(format!("https://control{path}"))
+        self.ask("POST", path, body).await
+    }
+
+    /// Gets an inner path.
+    pub async fn get(&mut self, path: &str) -> Result<(u16, String), String> {
+        self.ask("GET", path, b"").await
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, String), String> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://control{path}"))
             .body(Full::new(Bytes::copy_from_slice(body)))
             .map_err(|e| e.to_string())?;
         let answer = async {

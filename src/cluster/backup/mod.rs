@@ -1,8 +1,8 @@
 //! Backups: everything that the cluster replicates, in one encrypted file.
 //!
-//! A replica streams an [`archive`] of its view to whoever may ask ([`serve`]); the
-//! one who asked encrypts it ([`envelope`]) into a file, and reads that back before
-//! it gets its name ([`file`]). [`restore`] makes a new cluster's data directory out
+//! A replica streams an `archive` of its view to whoever may ask (`serve`); the
+//! one who asked encrypts it (`envelope`) into a file, and reads that back before
+//! it gets its name (`file`). `restore` makes a new cluster's data directory out
 //! of it. The data key is inside, so a backup opens with its own passphrase or key
 //! file, whatever became of the cluster's secret.
 

@@ -3,6 +3,7 @@
 use super::Json;
 use super::node::{self, Shown};
 use super::patch::{Patch, patch};
+use crate::policy::Told;
 use crate::state::{Node, NodeChange, NodeId, State};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use std::sync::Arc;
 /// Entries beyond twice the nodes that there are: streams that render an older view
 /// put deleted nodes in again, so now and then these are swept out.
 const SPARE: usize = 64;
+/// How many forms of one node are kept: most are told of in one, routers in one for each
+/// kind of viewer.
+const FORMS: usize = 16;
 
 /// What was rendered of each node, as long as it shows the same.
 #[derive(Debug, Default)]
@@ -22,17 +26,25 @@ struct Entry {
     /// The index of the state that this was last compared with.
     index: u64,
     shown: Shown,
-    /// Outer `None`: not rendered yet.
-    peer: Option<Option<Json>>,
+    /// By what viewers are told of it, the oldest first.
+    peer: Vec<(Told, Option<Json>)>,
     /// One for each kind of change that was asked for: a handful.
     patches: Vec<(NodeChange, Patch)>,
 }
 
 impl Cache {
     /// The node for its peers; `None`: it cannot be shown.
-    pub fn peer(&mut self, state: &State, node: &Arc<Node>) -> Option<Json> {
+    pub fn peer(&mut self, state: &State, node: &Arc<Node>, told: Told) -> Option<Json> {
         let entry = self.entry(state, node);
-        entry.peer.get_or_insert_with(|| node::peer(state, &entry.shown)).clone()
+        if let Some((_, json)) = entry.peer.iter().find(|(known, _)| *known == told) {
+            return json.clone();
+        }
+        let json = node::peer(&entry.shown, &told);
+        if entry.peer.len() == FORMS {
+            entry.peer.remove(0);
+        }
+        entry.peer.push((told, json.clone()));
+        json
     }
 
     /// A change of the node for peers that know it.
@@ -50,7 +62,8 @@ impl Cache {
         if self.entries.len() > 2 * state.node_count() + SPARE {
             self.entries.retain(|id, _| state.node(*id).is_some());
         }
-        let fresh = || Entry { index: state.index(), shown: Shown::new(state, node), peer: None, patches: Vec::new() };
+        let fresh =
+            || Entry { index: state.index(), shown: Shown::new(state, node), peer: Vec::new(), patches: Vec::new() };
         let entry = self.entries.entry(node.id).or_insert_with(fresh);
         if entry.index != state.index() {
             let now = fresh();

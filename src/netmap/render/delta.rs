@@ -4,7 +4,7 @@ use super::message::Message;
 use super::node::{self, Shown};
 use super::patch::Patch;
 use super::profile::{owner, profile};
-use super::sent::{Sent, fingerprint, same};
+use super::sent::{Sent, fingerprint, same, told_fingerprint};
 use super::{Draft, Renderer, Scene, StreamOptions, filter_json, ssh_json};
 use crate::netmap::dialplan::dial_plan;
 use crate::netmap::mailbox::Marks;
@@ -40,6 +40,11 @@ impl Renderer {
         if is_ahead {
             self.add_visibility(&scene, sent, &mut message);
         }
+        // Another router may take the place of one that is gone, for some viewers only.
+        let is_router = |id: &NodeId| state.node(*id).is_some_and(|node| !node.approved_routes.is_empty());
+        if own_marked || marks.nodes.iter().any(|(id, what)| what.online && is_router(id)) {
+            self.add_told(&scene, sent, &mut message);
+        }
         if own_marked {
             add_rules(&scene, sent, &mut message);
         }
@@ -57,7 +62,7 @@ impl Renderer {
     /// The client's own node, if something changed that it does not know better.
     fn add_own(&self, scene: &Scene, sent: &mut Sent, message: &mut Message) -> bool {
         let shown = Shown::new(scene.state, scene.viewer);
-        let own = node::own(scene.state, &shown, self.features, &scene.attributes());
+        let own = node::own(&shown, &scene.told_itself(), self.features, &scene.attributes());
         sent.own = shown;
         let Some(own) = own else { return false };
         let essence = fingerprint(&own.essence);
@@ -89,9 +94,14 @@ impl Renderer {
             message.patches.extend(patches);
             return;
         }
-        let Some(json) = self.cache().peer(scene.state, peer) else { return remove_peer(peer.id, sent, message) };
+        let told = scene.told(peer);
+        let fingerprint = told_fingerprint(&told);
+        let Some(json) = self.cache().peer(scene.state, peer, told) else {
+            return remove_peer(peer.id, sent, message);
+        };
         message.changed.push(json);
         sent.peers.insert(id);
+        sent.set_told(id, fingerprint);
         sent.expired.set(id, peer.expired);
         if sent.users.insert(owner(peer).0) {
             message.profiles.extend(profile(scene.state, owner(peer)));
@@ -110,6 +120,18 @@ impl Renderer {
         let what = NodeChange { record: true, ..NodeChange::default() };
         for peer in new {
             self.add_peer(scene, peer, what, sent, message);
+        }
+    }
+
+    /// Peers that the client has, and is now told otherwise of: their routes are others
+    /// to it.
+    fn add_told(&self, scene: &Scene, sent: &mut Sent, message: &mut Message) {
+        let what = NodeChange { record: true, ..NodeChange::default() };
+        for id in scene.policy.special().iter().filter(|id| sent.peers.contains(id.0)).copied().collect::<Vec<_>>() {
+            let Some(peer) = scene.state.node(id) else { continue };
+            if sent.told(id.0) != told_fingerprint(&scene.told(peer)) {
+                self.add_peer(scene, peer, what, sent, message);
+            }
         }
     }
 
@@ -133,7 +155,7 @@ impl Renderer {
     /// The DNS configuration if it changed, or with every effective change of the
     /// policy: clients have lost it there (protocol section 6.6).
     fn add_dns(&self, scene: &Scene, always: bool, sent: &mut Sent, message: &mut Message) {
-        let dns = self.dns.get(scene.state, scene.viewer);
+        let dns = self.dns.get(scene.state, scene.viewer, &scene.attributes());
         let now = fingerprint(dns.get());
         if now != sent.dns || always {
             sent.dns = now;
@@ -145,6 +167,7 @@ impl Renderer {
 fn remove_peer(id: NodeId, sent: &mut Sent, message: &mut Message) {
     if sent.peers.remove(id.0) {
         sent.expired.remove(id.0);
+        sent.set_told(id.0, 0);
         message.removed.push(id.0);
     }
 }

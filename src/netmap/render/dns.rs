@@ -1,8 +1,9 @@
 //! The DNS configuration as a part of messages.
 
 use super::{Json, to_json};
-use crate::dns::{self, DnsSettings};
+use crate::dns::{self, DnsSettings, NextDns};
 use crate::netmap::lock;
+use crate::policy::Attributes;
 use crate::state::{Node, Settings, State};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -27,10 +28,12 @@ impl DnsConfigs {
     }
 
     /// The configuration of one node.
-    pub fn get(&self, state: &State, node: &Node) -> Json {
+    pub fn get(&self, state: &State, node: &Node, attributes: &Attributes) -> Json {
         let configured = self.configured.borrow().clone();
-        let make = || to_json(&dns::config(&configured, state, node));
-        let Some(settings) = state.settings().filter(|_| !configured.differs_by_node()) else { return make() };
+        let next_dns = NextDns::of(attributes.keys().map(String::as_str));
+        let make = || to_json(&dns::config(&configured, state, node, &next_dns));
+        let is_everybodys = !configured.differs_by_node();
+        let Some(settings) = state.settings().filter(|_| is_everybodys) else { return make() };
         let mut last = lock(&self.last);
         if let Some(made) = &*last
             && Arc::ptr_eq(&made.configured, &configured)

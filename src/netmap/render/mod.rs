@@ -20,7 +20,7 @@ pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
-use crate::policy::{Policies, PolicyView};
+use crate::policy::{Attributes, Policies, PolicyView, Told};
 use crate::state::{Node, NodeId, State};
 use blocks::Blocks;
 use bytes::Bytes;
@@ -31,7 +31,6 @@ use message::Constants;
 use node::Features;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A part of a message, made once and shared.
@@ -77,7 +76,7 @@ impl Renderer {
         if state.node(sent.own.node.id).is_some() {
             return None;
         }
-        let node = node::farewell(state, &sent.own, self.features)?;
+        let node = node::farewell(&sent.own, self.features)?;
         Some(Draft::of_change(&message::Message { node: Some(node), ..Default::default() }))
     }
 
@@ -110,8 +109,17 @@ impl Scene<'_> {
         self.policy.filter_fingerprint(self.viewer)
     }
 
-    fn attributes(&self) -> BTreeSet<String> {
+    fn attributes(&self) -> Attributes {
         self.policy.attributes(self.viewer)
+    }
+
+    /// What the viewer is told of a peer, where others may be told otherwise.
+    fn told(&self, peer: &Node) -> Told {
+        self.policy.told(self.state, self.viewer.id, peer)
+    }
+
+    fn told_itself(&self) -> Told {
+        self.policy.told_itself(self.state, self.viewer)
     }
 
     fn ssh(&self) -> Arc<str> {

@@ -2,11 +2,12 @@
 
 use super::profile::owner;
 use super::{Json, to_json};
+use crate::policy::{Attributes, Told};
 use crate::state::{Node, Owner, Settings, State, Tag, Time};
 use crate::tailcfg::{self, CapVer};
 use ipnet::IpNet;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The longest DNS name, with its trailing dot.
@@ -74,9 +75,14 @@ pub struct Features {
 
 /// The node for its peers. `None`: it has no name that clients take, and would
 /// break the maps that it is in.
-pub fn peer(state: &State, shown: &Shown) -> Option<Json> {
+pub fn peer(shown: &Shown, told: &Told) -> Option<Json> {
     let name = valid_name(shown)?;
-    Some(to_json(&whole(state, shown, &name)))
+    let mut node = whole(shown, told, &name);
+    // Whoever may use it as an exit node is offered it as one, as Tailscale does.
+    if !told.exits.is_empty() {
+        node.cap_map.insert("suggest-exit-node", Vec::new());
+    }
+    Some(to_json(&node))
 }
 
 /// The node for itself.
@@ -88,11 +94,11 @@ pub struct Own {
 }
 
 /// The node for itself, with the attributes that the policy gives it; `None` as with [`peer`].
-pub fn own(state: &State, shown: &Shown, features: Features, attributes: &BTreeSet<String>) -> Option<Own> {
+pub fn own(shown: &Shown, told: &Told, features: Features, attributes: &Attributes) -> Option<Own> {
     let name = valid_name(shown)?;
-    let mut node = whole(state, shown, &name);
+    let mut node = whole(shown, told, &name);
     node.cap_map = own_capabilities(features);
-    node.cap_map.extend(attributes.iter().map(|name| (name.as_str(), vec![])));
+    node.cap_map.extend(attributes.iter().map(|(name, values)| (name.as_str(), values.clone())));
     let json = to_json(&node);
     let essence = tailcfg::Node {
         disco_key: None,
@@ -109,14 +115,14 @@ pub fn own(state: &State, shown: &Shown, features: Features, attributes: &BTreeS
 
 /// What a client is told whose node was deleted: its key is no longer valid, so
 /// that it shows that it needs a login instead of keeping a dead map.
-pub fn farewell(state: &State, last: &Shown, features: Features) -> Option<Json> {
+pub fn farewell(last: &Shown, features: Features) -> Option<Json> {
     /// More than the minute of clock skew that clients do not correct.
     const PAST: std::time::Duration = std::time::Duration::from_secs(120);
     let mut node = Node::clone(&last.node);
     node.expiry = Some(Time::now() - PAST);
     node.expired = true;
     let shown = Shown { node: Arc::new(node), online: false, primary: Vec::new(), ..last.clone() };
-    Some(own(state, &shown, features, &BTreeSet::new())?.json)
+    Some(own(&shown, &Told::default(), features, &Attributes::new())?.json)
 }
 
 fn valid_name(shown: &Shown) -> Option<String> {
@@ -128,12 +134,11 @@ fn valid_name(shown: &Shown) -> Option<String> {
     Some(name)
 }
 
-fn whole<'a>(state: &State, shown: &'a Shown, name: &'a str) -> tailcfg::Node<'a> {
+fn whole<'a>(shown: &'a Shown, told: &Told, name: &'a str) -> tailcfg::Node<'a> {
     let node = &*shown.node;
-    let addresses = shown.addresses();
-    // Every approved exit node is one; a subnet has one router at a time.
-    let exits = state.effective_routes(node).into_iter().filter(|route| route.prefix_len() == 0);
-    let allowed_ips = addresses.iter().copied().chain(shown.primary.iter().copied()).chain(exits).collect();
+    let mut addresses = shown.addresses();
+    addresses.retain(|address| !(told.no_ipv4 && address.addr().is_ipv4()));
+    let allowed_ips = addresses.iter().chain(&told.routes).chain(&told.exits).copied().collect();
     // Nobody should try to reach a node whose key is no longer valid.
     let reachable = !node.expired;
     tailcfg::Node {
@@ -153,7 +158,7 @@ fn whole<'a>(state: &State, shown: &'a Shown, name: &'a str) -> tailcfg::Node<'a
         created: node.created.to_jiff(),
         cap: node.cap_ver,
         tags: tags(node),
-        primary_routes: shown.primary.clone(),
+        primary_routes: told.routes.clone(),
         last_seen: if shown.online { None } else { node.last_seen.map(Time::to_jiff) },
         online: Some(shown.online),
         machine_authorized: !node.expired,

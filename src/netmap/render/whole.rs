@@ -5,12 +5,13 @@ use super::blocks::{Block, IDS};
 use super::message::Message;
 use super::node::{self, Shown};
 use super::profile::{owner, profile};
-use super::sent::{Sent, fingerprint};
+use super::sent::{Sent, fingerprint, told_fingerprint};
 use super::{Draft, Json, Renderer, StreamOptions, filter_json, ssh_json};
 use crate::netmap::dialplan::dial_plan;
 use crate::netmap::idset::IdSet;
 use crate::netmap::lock;
 use crate::state::{NodeId, State, UserId};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Renderer {
@@ -60,10 +61,10 @@ impl Renderer {
     ) -> Option<(Message, Vec<Group>, Sent)> {
         let scene = self.scene(state, viewer, options)?;
         let shown = Shown::new(state, scene.viewer);
-        let own = node::own(state, &shown, self.features, &scene.attributes())?;
+        let own = node::own(&shown, &scene.told_itself(), self.features, &scene.attributes())?;
         let derp_map = self.derp_maps.get(state);
         let dial_plan = dial_plan(state, viewer);
-        let dns = self.dns.get(state, scene.viewer);
+        let dns = self.dns.get(state, scene.viewer, &scene.attributes());
         let mut sent = Sent {
             peers: IdSet::default(),
             expired: IdSet::default(),
@@ -76,12 +77,16 @@ impl Renderer {
             derp_map: derp_map.clone(),
             dial_plan: dial_plan.clone(),
             dns: fingerprint(dns.get()),
+            told: HashMap::new(),
         };
         sent.users.insert(owner(scene.viewer).0);
         let mut groups: Vec<Group> = Vec::new();
         let mut cache = self.cache();
         for peer in state.nodes().filter(|peer| scene.sees(peer)) {
-            let Some(json) = cache.peer(state, peer) else { continue };
+            let told = scene.told(peer);
+            let told_so = told_fingerprint(&told);
+            let Some(json) = cache.peer(state, peer, told) else { continue };
+            sent.set_told(peer.id.0, told_so);
             let number = peer.id.0 / IDS;
             match groups.last_mut().filter(|group| group.number == number) {
                 Some(group) => group.peers.push(json),

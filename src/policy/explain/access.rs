@@ -10,6 +10,7 @@ use super::told::{self, FilterRule, Packet, protocol_name};
 use super::{ExplainError, Explainer, MAX_NEAR, NearMiss, RuleMatch, Verdict, few, verdict};
 use crate::state::NodeId;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Names that mean more pairs of nodes than this are too wide a question.
@@ -63,7 +64,7 @@ pub(super) fn explain(
 ) -> Result<AccessExplanation, ExplainError> {
     let protocol = read_protocol(protocol)?;
     let (name, port) = read_destination(destination, protocol)?;
-    let (sources, destinations) = (explainer.subjects(source)?, explainer.subjects(name)?);
+    let (sources, destinations) = (explainer.subjects(source)?, explainer.subjects(&name)?);
     let tailnet = explainer.tailnet_of(&[&sources, &destinations]);
     let mut notes = Vec::new();
     if destinations.iter().any(|subject| subject.device.is_none()) {
@@ -126,7 +127,7 @@ fn read_protocol(text: &str) -> Result<u8, ExplainError> {
     }
 }
 
-fn read_destination(text: &str, protocol: u8) -> Result<(&str, u16), ExplainError> {
+fn read_destination(text: &str, protocol: u8) -> Result<(Cow<'_, str>, u16), ExplainError> {
     let wrong = |why: &str| {
         ExplainError::Question(format!("destination {text:?}: {why}; write DST:PORT, such as \"server:443\""))
     };
@@ -136,7 +137,7 @@ fn read_destination(text: &str, protocol: u8) -> Result<(&str, u16), ExplainErro
             [ports] if *ports == Ports::ALL && matches!(protocol, 1 | 58) => Ok((name, 0)),
             _ => Err(wrong("one port is asked about at a time")),
         },
-        Err(_) if matches!(protocol, 1 | 58) => Ok((text, 0)),
+        Err(_) if matches!(protocol, 1 | 58) => Ok((text.into(), 0)),
         Err(why) => Err(wrong(&why)),
     }
 }

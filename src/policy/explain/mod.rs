@@ -99,7 +99,8 @@ const MAX_NEAR: usize = 5;
 /// Answers by the policy of this text, applied to the users and nodes of `state`.
 pub fn explain(text: &str, state: &State, question: &Question) -> Result<Explanation, ExplainError> {
     let policy = Policy::parse(text)?;
-    let explainer = Explainer { text, base: bare(&policy), policy, state, tailnet: Tailnet::of(state) };
+    let tailnet = Tailnet::of(state, &policy);
+    let explainer = Explainer { text, base: bare(&policy), policy, state, tailnet };
     match question {
         Question::Access { source, destination, protocol } => {
             access::explain(&explainer, source, destination, protocol).map(Explanation::Access)

@@ -38,7 +38,7 @@ pub struct Trial {
 /// that fails is no error, a text that is no policy is.
 pub fn trials(text: &str, state: &State) -> Result<Trials, PolicyError> {
     let policy = Policy::parse(text)?;
-    let tailnet = Tailnet::of(state);
+    let tailnet = Tailnet::of(state, &policy);
     let base = Policy { rules: policy.rules.clone(), ssh: policy.ssh.clone(), ..bare(&policy) };
     let runner = Runner { all_pass: policy.run_tests(&tailnet).is_ok(), base, tailnet, places: Places::of(text) };
     let mut tests = Vec::new();

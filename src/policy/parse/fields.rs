@@ -14,10 +14,7 @@ impl<'d, 'v, 'a> Fields<'d, 'v, 'a> {
     /// A value that must be an object; `what` names it in the error. What web
     /// consoles keep for themselves under `#` names is left out.
     pub fn of(document: &'d Document<'a>, value: &'v Value<'a>, what: &str) -> Result<Self, PolicyError> {
-        let Value::Object(object) = value else {
-            return Err(document.error(value, format!("{what} must be an object, {{ … }}")));
-        };
-        let mut members = document.members(object)?;
+        let mut members = document.fields(object(document, value, what)?)?;
         members.retain(|(name, _)| !name.starts_with('#'));
         Ok(Self { document, members })
     }
@@ -43,6 +40,18 @@ impl<'d, 'v, 'a> Fields<'d, 'v, 'a> {
         match self.take(name) {
             None => Ok(Vec::new()),
             Some(value) => self.document.strings(value, &format!("{name:?}")),
+        }
+    }
+
+    /// As [`Fields::texts`], for a list that has an old name too. Both at once are refused.
+    pub fn either(&mut self, name: &str, old: &str) -> Result<Vec<(&'v str, &'v Value<'a>)>, PolicyError> {
+        let is_there = |name: &str| self.members.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+        match (is_there(name), is_there(old)) {
+            (Some(_), Some((_, value))) => {
+                Err(self.document.error(*value, format!("{old:?} is the old name of {name:?}: write one of them")))
+            }
+            (None, Some(_)) => self.texts(old),
+            _ => self.texts(name),
         }
     }
 

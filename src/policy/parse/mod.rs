@@ -1,14 +1,18 @@
 //! From text to policy: what is not supported is refused by name, never ignored.
 
+mod attrs;
 mod fields;
+mod ipsets;
 mod ports;
+mod postures;
 mod rest;
 mod rules;
 mod ssh;
 
+pub(super) use ipsets::IpSet;
 pub(super) use rules::host_and_ports;
 
-use super::alias::Names;
+use super::alias::{Names, ROLES};
 use super::hujson::Document;
 use super::users::UserToken;
 use super::{Owner, Policy, PolicyError};
@@ -16,24 +20,14 @@ use crate::state::Tag;
 use jsonc_parser::ast::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Sections of Tailscale's that this server does not know yet.
-const NOT_YET: [&str; 9] = [
-    "ipsets",
-    "postures",
-    "defaultSrcPosture",
-    "derpMap",
-    "disableIPv4",
-    "OneCGNATRoute",
-    "attrConfig",
-    "extraDNSRecords",
-    "services",
-];
+/// Sections of Tailscale's that this server does not act on.
+const NOT_YET: [&str; 5] = ["derpMap", "OneCGNATRoute", "attrConfig", "extraDNSRecords", "services"];
 
 impl Policy {
     /// Reads HuJSON. Everything that the text can say wrong by itself is refused here.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let document = Document::read(text)?;
-        let members = document.root.as_ref().map(|root| document.members(root)).transpose()?.unwrap_or_default();
+        let members = document.root.as_ref().map(|root| document.fields(root)).transpose()?.unwrap_or_default();
         let section = |name: &str| {
             let found = members.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
             found.map(|(_, value)| *value).filter(|value| !matches!(value, Value::NullKeyword(_)))
@@ -52,6 +46,15 @@ impl Policy {
         if let Some(value) = section("hosts") {
             names.hosts = rest::hosts(&document, value)?;
         }
+        if let Some(value) = section("ipsets") {
+            names.ipsets = ipsets::ipsets(&document, &names.hosts, value)?;
+        }
+        if let Some(value) = section("postures") {
+            names.postures = postures::postures(&document, value)?;
+        }
+        if let Some(value) = section("defaultSrcPosture") {
+            names.default_postures = postures::default(&document, &names, value)?;
+        }
         if let Some(value) = section("tagOwners") {
             policy.tag_owners = owners(&document, value, &names.groups)?;
             names.tags = policy.tag_owners.keys().map(|tag| tag.as_str().to_owned()).collect();
@@ -66,7 +69,7 @@ impl Policy {
             policy.ssh = ssh::ssh(&document, &names, value)?;
         }
         if let Some(value) = section("nodeAttrs") {
-            policy.attrs = rest::node_attrs(&document, &names, value, &mut policy.ip_pools)?;
+            policy.attrs = attrs::node_attrs(&document, &names, value)?;
         }
         if let Some(value) = section("autoApprovers") {
             policy.approvers = Some(rest::approvers(&document, &names, value)?);
@@ -77,20 +80,24 @@ impl Policy {
         if let Some(value) = section("sshTests") {
             policy.ssh_tests = rest::ssh_tests(&document, &names, value)?;
         }
-        if let Some(value) = section("randomizeClientPort") {
-            let Value::BooleanLit(on) = value else {
-                return Err(document.error(value, "\"randomizeClientPort\" must be true or false"));
-            };
-            policy.randomize_client_port = on.value;
-        }
+        let flag = |name: &str| match section(name) {
+            None => Ok(false),
+            Some(Value::BooleanLit(on)) => Ok(on.value),
+            Some(other) => Err(document.error(other, format!("{name:?} must be true or false"))),
+        };
+        policy.randomize_client_port = flag("randomizeClientPort")?;
+        policy.disable_ipv4 = flag("disableIPv4")?;
         policy.names = names;
         Ok(policy)
     }
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 15] = [
     "groups",
     "hosts",
+    "ipsets",
+    "postures",
+    "defaultSrcPosture",
     "tagOwners",
     "acls",
     "grants",
@@ -100,6 +107,7 @@ const SECTIONS: [&str; 11] = [
     "tests",
     "sshTests",
     "randomizeClientPort",
+    "disableIPv4",
 ];
 
 fn refusal(name: &str) -> String {
@@ -156,7 +164,7 @@ fn owners(
         let tag: Tag = name.parse().map_err(|e| document.error(*value, tag_fault(name, &e)))?;
         let mut owners = Vec::new();
         for (text, place) in document.strings(value, &format!("tagOwners[{name:?}]"))? {
-            let owner = owner(text, name, groups, &names);
+            let owner = owner(text.trim(), name, groups, &names);
             owners.push(owner.map_err(|text| document.error(place, text))?);
         }
         tag_owners.insert(tag, owners);
@@ -193,8 +201,14 @@ fn owner(
         }
         return text.parse().map(Owner::Tag).map_err(|e| format!("tagOwners[{tag:?}]: {e}"));
     }
-    if text.starts_with("autogroup:") {
-        return Err(format!("tagOwners[{tag:?}]: {text:?} cannot own a tag: name users, groups or tags"));
+    if let Some(kind) = text.strip_prefix("autogroup:") {
+        return match kind {
+            "member" | "members" => Ok(Owner::Member),
+            role if ROLES.contains(&role) => Ok(Owner::Role(role.into())),
+            _ => Err(format!(
+                "tagOwners[{tag:?}]: {text:?} cannot own a tag: name users, groups, tags or autogroup:member"
+            )),
+        };
     }
     UserToken::parse(text).map(Owner::User).map_err(|fault| format!("tagOwners[{tag:?}]: {fault}"))
 }

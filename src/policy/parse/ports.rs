@@ -1,10 +1,12 @@
-//! Ports and protocols.
+//! Ports and protocols, and what is wrong with them in the words of Tailscale's parser
+//! (`tailcfg.ParseHostPortRange`, `ipproto`).
 
 use super::super::rule::Ports;
 
 /// Names of IP protocols, and their numbers.
-const PROTOCOLS: [(&str, u8); 15] = [
+const PROTOCOLS: [(&str, u8); 18] = [
     ("icmp", 1),
+    ("icmpv4", 1),
     ("igmp", 2),
     ("ipv4", 4),
     ("ip-in-ip", 4),
@@ -12,11 +14,13 @@ const PROTOCOLS: [(&str, u8); 15] = [
     ("egp", 8),
     ("igp", 9),
     ("udp", 17),
+    ("dccp", 33),
     ("gre", 47),
     ("esp", 50),
     ("ah", 51),
     ("ipv6-icmp", 58),
     ("icmpv6", 58),
+    ("tsmp", 99),
     ("sctp", 132),
     ("fc", 133),
 ];
@@ -35,7 +39,9 @@ pub(super) fn protocol(text: &str) -> Result<Option<u8>, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     match text.parse::<u8>() {
         Ok(number) if plain => Ok(Some(number)),
-        _ => Err(format!("unknown protocol {text:?}: give a name such as \"tcp\", or a number from 1 to 255")),
+        _ => Err(format!(
+            "proto name {text:?} not known; use protocol number 0-255, without zeros before it, or a name such as \"tcp\""
+        )),
     }
 }
 
@@ -51,25 +57,34 @@ pub(super) fn check(protocol: Option<u8>, name: &str, ports: &[Ports]) -> Result
 
 /// `*`, or ports and ranges of them, separated by commas.
 pub(super) fn ports(text: &str) -> Result<Vec<Ports>, String> {
-    text.split(',').map(|part| one(part.trim()).map_err(|fault| format!("port range {part:?}: {fault}"))).collect()
+    text.split(',').map(|part| range(part.trim())).collect()
 }
 
-fn one(text: &str) -> Result<Ports, String> {
-    if text == "*" {
-        return Ok(Ports::ALL);
+/// `*`, a port, or a range of ports.
+pub(super) fn range(text: &str) -> Result<Ports, String> {
+    let text = &text.to_ascii_lowercase();
+    match text.as_str() {
+        "*" => return Ok(Ports::ALL),
+        "" => return Err("invalid port list: \"\"; write a port, a range such as 80-90, or *".into()),
+        _ => {}
+    }
+    let fault = |what: &str| format!("port range {text:?}: {what}");
+    if text.matches('-').count() > 1 {
+        return Err(fault("too many dashes(-)"));
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |text: &str| match text.parse::<u16>() {
         Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Some(number),
         _ => None,
     };
-    let first = number(first).ok_or("invalid first integer")?;
-    let last = number(last).ok_or("invalid last integer")?;
+    let first = number(first).ok_or_else(|| fault("invalid first integer"))?;
+    let last = number(last).ok_or_else(|| fault("invalid last integer"))?;
     if first == 0 {
-        return Err("first port must be >0, or use '*' for wildcard".into());
+        return Err(fault("first port must be >0, or use '*' for wildcard"));
     }
     if last < first {
-        return Err("the last port is lower than the first".into());
+        // So says the service, and means the opposite.
+        return Err(fault("first port must be >= last port; write the lower one first"));
     }
     Ok(Ports { first, last })
 }

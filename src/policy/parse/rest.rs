@@ -1,10 +1,12 @@
-//! `hosts`, `nodeAttrs`, `autoApprovers`, `tests` and `sshTests`.
+//! `hosts`, `autoApprovers`, `tests` and `sshTests`.
 
 use super::super::PolicyError;
 use super::super::alias::{Alias, AliasError, Names, network};
 use super::super::hujson::Document;
-use super::super::rule::{Approver, Approvers, NodeAttr, SshTest, Test};
+use super::super::posture::Facts;
+use super::super::rule::{Approver, Approvers, SshTest, Test};
 use super::fields::{Fields, list, object};
+use super::postures;
 use ipnet::IpNet;
 use jsonc_parser::ast::Value;
 use std::collections::BTreeMap;
@@ -28,40 +30,6 @@ pub(super) fn hosts<'a>(document: &Document<'a>, value: &Value<'a>) -> Result<BT
     Ok(hosts)
 }
 
-/// Reads `nodeAttrs`. `pools` is set where an entry has an `ipPool`.
-pub(super) fn node_attrs<'a>(
-    document: &Document<'a>,
-    names: &Names,
-    value: &Value<'a>,
-    pools: &mut bool,
-) -> Result<Vec<NodeAttr>, PolicyError> {
-    let mut attrs = Vec::new();
-    for value in &list(document, value, "\"nodeAttrs\"")?.elements {
-        let mut fields = Fields::of(document, value, "an entry of \"nodeAttrs\"")?;
-        let mut targets = Vec::new();
-        for (text, place) in fields.texts("target")? {
-            targets.push(target(names, text.trim()).map_err(|fault| document.error(place, fault))?);
-        }
-        let attributes = fields.texts("attr")?.into_iter().map(|(text, _)| text.to_owned()).collect();
-        *pools |= fields.take("ipPool").is_some();
-        if fields.take("app").is_some() {
-            return Err(document.error(value, "nodeAttrs \"app\" is not supported yet: remove it"));
-        }
-        fields.finish()?;
-        attrs.push(NodeAttr { targets, attributes });
-    }
-    Ok(attrs)
-}
-
-fn target(names: &Names, text: &str) -> Result<Alias, String> {
-    match names.alias(text) {
-        Ok(Alias::SelfOwned | Alias::Internet | Alias::DangerAll) => Err(format!("nodeAttrs: invalid target {text:?}")),
-        Ok(alias) => Ok(alias),
-        Err(AliasError::NotFound(kind)) => Err(format!("nodeAttrs: target={kind} not found: {text:?}")),
-        Err(AliasError::Unknown(fault)) => Err(fault),
-    }
-}
-
 /// Reads `autoApprovers`.
 pub(super) fn approvers<'a>(
     document: &Document<'a>,
@@ -77,13 +45,13 @@ pub(super) fn approvers<'a>(
             };
             let mut who = Vec::new();
             for (text, place) in document.strings(value, &format!("autoApprovers[{prefix:?}]"))? {
-                who.push(approver(names, text).map_err(|fault| document.error(place, fault))?);
+                who.push(approver(names, text.trim()).map_err(|fault| document.error(place, fault))?);
             }
             approvers.routes.push((net, who));
         }
     }
     for (text, place) in fields.texts("exitNode")? {
-        approvers.exit.push(approver(names, text).map_err(|fault| document.error(place, fault))?);
+        approvers.exit.push(approver(names, text.trim()).map_err(|fault| document.error(place, fault))?);
     }
     if fields.take("services").is_some() {
         return Err(document.error(value, "autoApprovers \"services\" is not supported yet: remove it"));
@@ -97,6 +65,9 @@ fn approver(names: &Names, text: &str) -> Result<Approver, String> {
         Ok(Alias::User(token)) => Ok(Approver::User(token)),
         Ok(Alias::Group(group)) => Ok(Approver::Group(group)),
         Ok(Alias::Tag(tag)) => Ok(Approver::Tag(tag)),
+        Ok(Alias::Member) => Ok(Approver::Member),
+        Ok(Alias::Tagged) => Ok(Approver::Tagged),
+        Ok(Alias::Role(role)) => Ok(Approver::Role(role)),
         Err(AliasError::NotFound(kind @ ("tag" | "group"))) => {
             Err(format!("autoApprovers: {kind} not found: {text:?}"))
         }
@@ -115,10 +86,11 @@ pub(super) fn tests<'a>(document: &Document<'a>, value: &Value<'a>) -> Result<Ve
             protocol: fields.text("proto")?.map_or_else(String::new, |(text, _)| text.into()),
             accept: owned(fields.texts("accept")?),
             deny: owned(fields.texts("deny")?),
+            facts: match fields.take("srcPostureAttrs") {
+                Some(value) => postures::facts(document, value)?,
+                None => Facts::default(),
+            },
         });
-        if fields.take("srcPostureAttrs").is_some() {
-            return Err(document.error(value, "tests \"srcPostureAttrs\" is not supported yet: remove it"));
-        }
         fields.finish()?;
     }
     Ok(tests)
@@ -141,8 +113,12 @@ pub(super) fn ssh_tests<'a>(
         }
         let (accept, deny) = (owned(fields.texts("accept")?), owned(fields.texts("deny")?));
         let check = owned(fields.texts("check")?);
+        let facts = match fields.take("srcPostureAttrs") {
+            Some(value) => postures::facts(document, value)?,
+            None => Facts::default(),
+        };
         fields.finish()?;
-        tests.push(SshTest { source, destinations, accept, deny, check });
+        tests.push(SshTest { source, destinations, accept, deny, check, facts });
     }
     Ok(tests)
 }

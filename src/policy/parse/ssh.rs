@@ -5,6 +5,7 @@ use super::super::alias::{Alias, AliasError, Names};
 use super::super::hujson::Document;
 use super::super::rule::{CheckPeriod, SshRule, SshUser};
 use super::fields::{Fields, list};
+use super::postures;
 use jsonc_parser::ast::Value;
 use std::time::Duration;
 
@@ -57,9 +58,14 @@ fn rule<'a>(document: &Document<'a>, names: &Names, value: &Value<'a>) -> Result
     for (text, place) in fields.texts("dst")? {
         destinations.push(destination(names, text.trim()).map_err(|fault| document.error(place, fault))?);
     }
+    // The default of the other rules is not that of these: their packets had to pass it already.
+    let postures = match fields.take("srcPosture") {
+        Some(value) => postures::named(document, names, value, "srcPosture")?,
+        None => Vec::new(),
+    };
     fields.finish()?;
     check_direction(&sources, &destinations).map_err(|fault| document.error(value, fault))?;
-    Ok(SshRule { check, sources, destinations, users, accept_env })
+    Ok(SshRule { check, sources, destinations, users, accept_env, postures })
 }
 
 fn source(names: &Names, text: &str) -> Result<Alias, String> {
@@ -122,9 +128,8 @@ fn check_period(text: &str) -> Result<CheckPeriod, String> {
     if text == "always" {
         return Ok(CheckPeriod::Always);
     }
-    let Some(nanoseconds) = duration(text) else {
-        return Err(format!("checkPeriod {text:?} is no duration: write \"12h\", \"30m\" or \"always\""));
-    };
+    let fault = |fault: String| format!("checkPeriod: {fault}; write \"12h\", \"30m\" or \"always\"");
+    let nanoseconds = duration(text).map_err(fault)?;
     if nanoseconds < 0 {
         return Err(format!("checkPeriod {} must be a positive duration", in_go(nanoseconds)));
     }
@@ -135,31 +140,43 @@ fn check_period(text: &str) -> Result<CheckPeriod, String> {
     Ok(CheckPeriod::For(if nanoseconds == 0 { DEFAULT_CHECK_PERIOD } else { Duration::from_nanos(nanoseconds) }))
 }
 
-/// Nanoseconds of a duration in Go's form, `1h30m`, `-1m`, `1.5s`.
-fn duration(text: &str) -> Option<i128> {
+/// Nanoseconds of a duration in Go's form, `1h30m`, `-1m`, `1.5s`; what is wrong with it, in Go's words.
+fn duration(text: &str) -> Result<i128, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     if rest == "0" {
-        return Some(0);
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
     }
     let mut total = 0_i128;
-    if rest.is_empty() {
-        return None;
-    }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|n| (1..=12).contains(n))?;
-        let number: f64 = rest[..digits].parse().ok()?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        // More digits than any duration has.
+        let number =
+            rest.get(..digits).filter(|digits| digits.len() <= 18).and_then(|digits| digits.parse::<f64>().ok());
+        let number = number.ok_or_else(invalid)?;
         rest = &rest[digits..];
-        let (unit, length) = [("ns", 1), ("us", 1_000), ("µs", 1_000), ("ms", 1_000_000)]
-            .into_iter()
-            .chain([("h", HOUR), ("m", 60 * SECOND), ("s", SECOND)])
-            .find(|(unit, _)| rest.starts_with(unit) && !(*unit == "m" && rest.starts_with("ms")))?;
-        rest = &rest[unit.len()..];
+        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let (unit, after) = rest.split_at(end);
+        let length = match unit {
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => SECOND,
+            "m" => 60 * SECOND,
+            "h" => HOUR,
+            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
+        };
+        rest = after;
         total += (number * length as f64) as i128;
     }
-    Some(if negative { -total } else { total })
+    Ok(if negative { -total } else { total })
 }
 
 /// As Go prints a duration of whole seconds or more.

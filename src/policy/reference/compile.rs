@@ -94,6 +94,7 @@ struct Compiler<'p> {
 
 impl Compiler<'_> {
     fn rule(&mut self, rule: &Rule) {
+        assert!(rule.postures.is_empty(), "postures are not in the plain semantics");
         let sources = self.sources(&rule.sources);
         for access in &rule.access {
             let destinations = || access.destinations.iter().map(|(alias, ports)| (alias, ports.as_slice()));
@@ -189,7 +190,7 @@ impl Compiler<'_> {
                     sources.everywhere = true;
                     sources.devices.fill(true);
                 }
-                Alias::Host(_, net) | Alias::Net(net) => {
+                Alias::Host(_, net) | Alias::Net(net) | Alias::Beyond(net) => {
                     let range = Range::from(*net);
                     sources.ranges.insert(range);
                     for (device, is_source) in devices.iter().zip(&mut sources.devices) {
@@ -219,7 +220,7 @@ impl Compiler<'_> {
                 Alias::SelfOwned => continue,
                 Alias::Any | Alias::DangerAll => Place::Everything,
                 Alias::Internet => Place::Internet,
-                Alias::Host(_, net) | Alias::Net(net) => Place::Range(Range::from(*net)),
+                Alias::Host(_, net) | Alias::Net(net) | Alias::Beyond(net) => Place::Range(Range::from(*net)),
                 _ => {
                     let users = alias.users(self.names, self.tailnet);
                     let devices = self.tailnet.devices.iter();

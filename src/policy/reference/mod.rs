@@ -6,10 +6,10 @@ mod filter;
 mod random;
 
 use super::Policy;
+use super::attrs::Attributes;
 use super::ssh::{self, SshEntry};
 use super::tailnet::Tailnet;
 use compile::Entry;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A policy applied to each device of a tailnet by itself. Devices are by their place.
@@ -48,7 +48,7 @@ impl Reference {
         ssh::policy(&self.ssh, place)
     }
 
-    fn attributes(&self, place: usize) -> BTreeSet<String> {
+    fn attributes(&self, place: usize) -> Attributes {
         self.policy.attributes(&self.tailnet, &self.tailnet.devices[place])
     }
 }

@@ -2,6 +2,7 @@
 //! once and kept up through changes.
 
 use super::Reference;
+use crate::policy::posture::Facts;
 use crate::policy::tailnet::{Device, Person, Tailnet};
 use crate::policy::{Policy, PolicyView};
 use crate::state::{NodeId, Owner, Tag, UserId};
@@ -195,6 +196,7 @@ impl World {
             ips: vec![v4.parse().expect("an address"), format!("fd7a:115c:a1e0::{number}").parse().expect("one")],
             routes: routes.into_iter().map(|route| route.parse().expect("a prefix")).collect(),
             exit: dice.roll(4) == 0,
+            facts: Facts::default(),
         };
         self.devices.insert(device.id, device.clone());
         (device.id, Some(device))
