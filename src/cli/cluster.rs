@@ -115,7 +115,11 @@ async fn status(context: &mut Context<'_>) -> Result<(), Error> {
     let status = ask_status(&context.client()?).await?;
     let text = show::status(&status, context.terminal.colour, &context.program);
     context.show(text.trim_end_matches('\n'), &status)?;
-    if status.has_quorum && status.leader.is_some() { Ok(()) } else { Err(Error::Shown) }
+    if status.has_quorum && status.leader.is_some() && status.writes_refused.is_none() {
+        Ok(())
+    } else {
+        Err(Error::Shown)
+    }
 }
 
 async fn members(context: &mut Context<'_>) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use openraft::BasicNode;
 use openraft::errors::{InitializeError, RaftError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a peer may take to say whether it is in a cluster.
@@ -35,6 +36,7 @@ impl Replica {
     /// what it no longer has, and with it as a voter that could be lost.
     pub async fn found(&self) -> Result<Place, StartError> {
         if self.is_initialized().await? {
+            self.check_same_cluster().await?;
             return Ok(Place::Member);
         }
         let peers = &self.options.peers;
@@ -81,7 +83,7 @@ impl Replica {
                 Err(reason) => waiting.push(reason),
                 Ok(status) if status.initialized => {
                     if status.knows_caller {
-                        return Err(self.lost_its_data(&status));
+                        return Err(StartError::Config(self.lost_its_data(ReplicaId(status.id))));
                     }
                     tracing::info!("replica {} is in a cluster already: waiting for its leader", status.id);
                     return Ok(None);
@@ -94,7 +96,7 @@ impl Replica {
 
     async fn ask(&self, id: ReplicaId, address: &str) -> Result<wire::StatusResponse, String> {
         let mut client = self.links.client(id, address, Purpose::Calls);
-        let call = client.status(wire::StatusRequest {});
+        let call = client.status(self.status_request());
         match tokio::time::timeout(ASK_PATIENCE, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.links.explain(id, address).unwrap_or_else(|| status.message().to_owned())),
@@ -102,15 +104,30 @@ impl Replica {
         }
     }
 
-    fn lost_its_data(&self, status: &wire::StatusResponse) -> StartError {
-        StartError::Config(format!(
+    /// Raft's messages of a replica that knows this one, to an empty store: its leader would
+    /// fill it, as if this one had never promised anything.
+    pub async fn admit(&self, caller: ReplicaId, knows_us: bool) -> Result<(), tonic::Status> {
+        if !knows_us || self.has_data.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.raft.is_initialized().await.unwrap_or(true) {
+            self.has_data.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let reason = self.lost_its_data(caller);
+        self.fall("this replica cannot take its place in the cluster", &reason, "do that");
+        Err(tonic::Status::failed_precondition(reason))
+    }
+
+    fn lost_its_data(&self, says: ReplicaId) -> String {
+        format!(
             "replica {0} was a member of this cluster before (replica {1} says so), but {2} is empty: a replica that \
              lost its data must not come back under its number; run \"cluster remove {0}\" on a member, then start \
              this one with a new cluster.id and add it",
             self.id,
-            status.id,
+            says,
             self.options.data_dir.display()
-        ))
+        )
     }
 
     fn check_same_peers(&self, status: &wire::StatusResponse) -> Result<(), StartError> {

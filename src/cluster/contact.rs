@@ -2,7 +2,6 @@
 
 use super::peer::Purpose;
 use super::replica::{Metrics, Replica};
-use super::wire;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,8 +156,9 @@ impl Replica {
         let address = self.address(leader)?;
         let asked = Instant::now();
         let mut client = self.links.client(leader, &address, Purpose::Calls);
-        let call = client.status(wire::StatusRequest {});
+        let call = client.status(self.status_request());
         let answer = tokio::time::timeout(PULSE_PATIENCE, call).await.ok()?.ok()?.into_inner();
+        self.note_clock(leader, answer.time_ms);
         if answer.caller_removed {
             self.set_removed();
             return None;

@@ -29,6 +29,9 @@ pub enum Unavailable {
     /// The change is larger than what replicas send each other; nothing was written.
     #[error("the change is {0} bytes long, and the limit is {limit}: make it smaller", limit = super::propose::PROPOSAL_LIMIT)]
     TooLarge(usize),
+    /// There is a leader, and it takes no writes: nothing was written. Says why and what to do.
+    #[error("{0}")]
+    Refused(String),
     /// A member runs a release that cannot apply this change; nothing was written.
     #[error("replica {replica} runs {release}, which does not know {command}: upgrade it first")]
     Mixed {

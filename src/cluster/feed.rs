@@ -1,7 +1,8 @@
 //! How applied changes reach everyone on this replica: the current view, the
 //! batches, and the wake-up of those who wait for an index.
 
-use crate::state::{Batch, Change, ReplicaId, State};
+use super::history::History;
+use crate::state::{Batch, Change, ReplicaId, State, Tally};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,20 @@ pub(super) struct Feed {
     applied: watch::Sender<u64>,
     removed: ArcSwap<BTreeSet<ReplicaId>>,
     marks: Marks,
+    history: History,
+    /// What a test does to the next command that is applied here.
+    #[cfg(test)]
+    pub mischief: Mutex<Option<Mischief>>,
+}
+
+/// What may go wrong on one replica.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub enum Mischief {
+    /// A user's name changes in memory.
+    Memory,
+    /// A user is created under this name instead of the one in the log.
+    Apply(String),
 }
 
 /// Indexes at which somebody wants to have the state.
@@ -34,6 +49,9 @@ impl Feed {
     /// applied, and the numbers of removed replicas.
     pub fn new(state: State, applied: u64, removed: BTreeSet<ReplicaId>) -> Self {
         Self {
+            history: History::new(applied, state.tally().clone()),
+            #[cfg(test)]
+            mischief: Mutex::default(),
             view: ArcSwap::from_pointee(state),
             batches: broadcast::Sender::new(BATCHES_KEPT),
             applied: watch::Sender::new(applied),
@@ -53,9 +71,15 @@ impl Feed {
 
     /// Tells those who wait for this index, before it is published.
     pub fn reached(&self, index: u64, state: &State) {
+        self.history.push(index, state.tally());
         if index >= self.marks.lowest.load(Ordering::Acquire) {
             self.marks.take(index, state);
         }
+    }
+
+    /// The records' tally at exactly this index, if it is one of the last that were applied.
+    pub fn tally_at(&self, index: u64) -> Option<Tally> {
+        self.history.at(index)
     }
 
     /// The latest view.
@@ -101,6 +125,7 @@ impl Feed {
     /// A snapshot replaced everything: subscribers are made to lag, which tells
     /// them to look at the whole view again.
     pub fn replace(&self, index: u64, view: Arc<State>, removed: BTreeSet<ReplicaId>) {
+        self.history.restart(index, view.tally().clone());
         self.view.store(view.clone());
         self.removed.store(Arc::new(removed));
         let nothing = Arc::new(Batch { index, view, changes: Vec::new() });

@@ -205,7 +205,7 @@ impl Replica {
     /// Whether a replica that is to be added is there, and has no other cluster's data.
     async fn probe(&self, id: ReplicaId, address: &str) -> Result<(), String> {
         let mut client = self.links.client(id, address, Purpose::Calls);
-        let call = client.status(wire::StatusRequest {});
+        let call = client.status(self.status_request());
         let status = match tokio::time::timeout(PROBE_PATIENCE, call).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {

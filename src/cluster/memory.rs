@@ -103,6 +103,7 @@ impl Memory {
             version: env!("CARGO_PKG_VERSION").into(),
             secret: String::new(),
             healthy: true,
+            problems: Vec::new(),
         };
         ClusterStatus {
             cluster_id: self.feed.view().server_keys().map(|k| k.cluster_id.clone()).unwrap_or_default(),
@@ -112,6 +113,7 @@ impl Memory {
             failures_tolerated: 0,
             members: vec![member],
             warnings: self.note.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+            writes_refused: None,
         }
     }
 }

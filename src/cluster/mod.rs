@@ -7,14 +7,22 @@ mod autopilot;
 pub mod backup;
 mod blocking;
 mod bootstrap;
+mod clocks;
+mod compare;
 mod compat;
 mod contact;
 #[cfg(test)]
 mod disaster_tests;
+mod disk_latency;
+mod disk_space;
 mod errors;
 mod fatal;
 mod feed;
+mod foreign;
+mod history;
+mod integrity;
 mod keys;
+mod machine_watch;
 mod membership;
 mod memory;
 mod options;
@@ -27,6 +35,7 @@ mod renew;
 mod replica;
 mod report;
 mod rotation;
+mod scrub;
 mod secret;
 #[cfg(test)]
 mod sim;
@@ -45,7 +54,9 @@ pub use fatal::end_process_after;
 pub use keys::KeysError;
 pub use options::Options;
 pub use secret::SecretError;
-pub use status::{ClusterStatus, MemberStatus, PeerContact, Rotation, Verification, VerifiedReplica};
+pub use status::{
+    ClusterStatus, MemberStatus, PeerContact, Problem, ProblemKind, Rotation, Verification, VerifiedReplica,
+};
 pub use store::StoreError;
 
 use crate::state::{Batch, Command, Done, ReplicaId, Settings, State};
@@ -174,6 +185,15 @@ impl Cluster {
         match &self.inner {
             Inner::Replica(running) => running.0.leads.subscribe(),
             Inner::Memory(memory) => memory.leads.subscribe(),
+        }
+    }
+
+    /// This machine's time, as far as the other replicas' clocks bear it out: what a command
+    /// that is proposed now would be stamped with, or more.
+    pub fn now(&self) -> crate::state::Time {
+        match &self.inner {
+            Inner::Replica(running) => running.0.clocks.now(),
+            Inner::Memory(_) => crate::state::Time::now(),
         }
     }
 

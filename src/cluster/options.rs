@@ -33,6 +33,14 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Log entries before a snapshot that are kept for followers that are slow.
     pub keep_log: u64,
+    /// How often the leader compares the replicas.
+    pub compare_every: Duration,
+    /// How often all records are read, on disk and in memory; zero: never.
+    pub scrub_interval: Duration,
+    /// Bytes that stay free on the disk: below, this replica takes no writes; 0: none.
+    pub disk_reserve: u64,
+    /// A sync that takes longer is slow; zero: none is.
+    pub slow_sync: Duration,
 }
 
 impl Options {
@@ -40,6 +48,8 @@ impl Options {
     pub const SNAPSHOT_EVERY: u64 = 50_000;
     /// The usual number of log entries that are kept before a snapshot.
     pub const KEEP_LOG: u64 = 10_000;
+    /// The usual interval between two comparisons of the replicas.
+    pub const COMPARE_EVERY: Duration = Duration::from_secs(5);
     /// The usual interval between a leader's heartbeats.
     pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
     /// The usual time after which a follower that hears nothing stands for election,

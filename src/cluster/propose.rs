@@ -21,6 +21,8 @@ pub const IN_FLIGHT: usize = 4096;
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one attempt may take before the next: its leader may be gone.
 const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a leader that takes no writes may need to find another one.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// What an answer may need on its way, on top.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// The longest proposal: one that peers could not be sent would stop replication for good.
@@ -34,6 +36,8 @@ pub enum Attempt {
     },
     /// Nothing was written: another one leads, or none.
     NotLeader(Option<ReplicaId>),
+    /// Nothing was written: this leader takes no writes now, and this is why.
+    Refused(String),
     /// It may have been written, or may yet be: only the same request may be tried again.
     InDoubt,
     /// Nothing was written: some member could not apply it, as this says.
@@ -103,6 +107,11 @@ impl Replica {
                     return Ok(outcome?);
                 }
                 Attempt::NotLeader(other) => hint = other.filter(|other| *other != self.id),
+                // Another one may be about to take the lead, and the write.
+                Attempt::Refused(reason) if !in_doubt && begun.elapsed() >= REFUSAL_PATIENCE => {
+                    return Err(Unavailable::Refused(reason).into());
+                }
+                Attempt::Refused(_) => {}
                 Attempt::InDoubt => in_doubt = true,
                 // An earlier attempt may have been written, and only its outcome would tell.
                 Attempt::Unknown(_) if in_doubt => {}
@@ -117,6 +126,9 @@ impl Replica {
 
     /// One attempt, if this replica leads. `patience` is what the request has left.
     pub async fn propose_here(&self, mut proposal: Proposal, patience: Duration) -> Result<Attempt, Stopped> {
+        if let Some(reason) = self.refusal(&proposal.command) {
+            return Ok(self.refused_here(reason));
+        }
         if let Err(Unavailable::Mixed { replica, release, command }) = self.check_known(&proposal.command) {
             return Ok(Attempt::Unknown(wire::Mixed { replica: replica.0, release, command }));
         }
@@ -139,6 +151,14 @@ impl Replica {
             }
             // It was in our log and was cut off; it may be in another's.
             RaftError::APIError(_) => Ok(Attempt::InDoubt),
+        }
+    }
+
+    /// Only the one who leads may say no.
+    fn refused_here(&self, reason: String) -> Attempt {
+        match self.leader() {
+            Some(leader) if leader == self.id => Attempt::Refused(reason),
+            other => Attempt::NotLeader(other),
         }
     }
 
@@ -217,6 +237,7 @@ impl From<Attempt> for wire::ForwardResponse {
                 Result::Answer(Answer { index, outcome })
             }
             Attempt::NotLeader(leader) => Result::NotLeader(wire::NotLeader::new(leader)),
+            Attempt::Refused(reason) => Result::Refused(reason),
             Attempt::InDoubt => Result::InDoubt(InDoubt {}),
             Attempt::Unknown(mixed) => Result::Unknown(mixed),
         };
@@ -233,6 +254,7 @@ impl TryFrom<wire::ForwardResponse> for Attempt {
                 Attempt::Answer { index: answer.index, outcome: serde_json::from_slice(&answer.outcome)? }
             }
             Some(Result::NotLeader(other)) => Attempt::NotLeader(other.hint()),
+            Some(Result::Refused(reason)) => Attempt::Refused(reason),
             Some(Result::Unknown(mixed)) => Attempt::Unknown(mixed),
             Some(Result::InDoubt(_)) | None => Attempt::InDoubt,
         })

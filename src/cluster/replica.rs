@@ -1,20 +1,24 @@
 //! One running replica: Raft on a runtime of its own, and what works around it.
 
+use super::clocks::Clocks;
 use super::contact::Contact;
+use super::disk_latency::Syncs;
+use super::disk_space::Space;
 use super::feed::Feed;
+use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Links, PeerTls};
 use super::propose::Requests;
 use super::secret::Secrets;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
-use super::{Options, PeerContact};
+use super::{Options, PeerContact, ProblemKind};
 use crate::state::{Command, ReplicaId, Standing, Time};
 use crate::tailcfg::PrivateKey;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
@@ -49,6 +53,14 @@ pub struct Replica {
     pub in_flight: Semaphore,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
+    /// Whether its log is known to have something.
+    pub has_data: AtomicBool,
+    pub clocks: Clocks,
+    pub space: Space,
+    pub syncs: Arc<Syncs>,
+    pub integrity: Integrity,
+    /// The problems of this machine that were logged, and are not over.
+    pub said: Mutex<BTreeSet<ProblemKind>>,
     pub contact: Contact,
     pub leads: watch::Sender<bool>,
     pub clients: AtomicU64,
@@ -114,11 +126,14 @@ pub struct Parts {
     pub secrets: Secrets,
     pub tls: PeerTls,
     pub handle: Handle,
+    pub syncs: Arc<Syncs>,
+    pub integrity: Integrity,
 }
 
 impl Replica {
     pub fn new(parts: Parts) -> Self {
         let incarnation = rand::random();
+        let space = Space::new(parts.options.disk_reserve);
         Self {
             id: parts.options.id,
             incarnation,
@@ -131,6 +146,12 @@ impl Replica {
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
             clock: AtomicI64::new(0),
+            has_data: AtomicBool::new(false),
+            clocks: Clocks::default(),
+            space,
+            syncs: parts.syncs,
+            integrity: parts.integrity,
+            said: Mutex::default(),
             contact: Contact::new(),
             leads: watch::Sender::new(false),
             clients: AtomicU64::new(0),
@@ -199,10 +220,10 @@ impl Replica {
         }
     }
 
-    /// The time for a new proposal: this machine's, but never before one that was
-    /// given, here or by an earlier leader.
+    /// The time for a new proposal: this machine's, as far as the other replicas' clocks bear
+    /// it out, but never before one that was given, here or by an earlier leader.
     pub fn stamp(&self) -> Time {
-        let now = Time::now().max(self.feed.view().clock());
+        let now = self.clocks.now().max(self.feed.view().clock());
         let before = self.clock.fetch_max(now.0, std::sync::atomic::Ordering::Relaxed);
         now.max(Time(before))
     }

@@ -6,6 +6,7 @@ use super::replica::Replica;
 use super::types::{Moment, age};
 use super::wire;
 use super::{ClusterStatus, MemberStatus};
+use super::{Problem, ProblemKind};
 use crate::state::{COMMAND_FORMAT, ReplicaId};
 use futures::future::join_all;
 use openraft::ServerState;
@@ -60,6 +61,8 @@ impl Replica {
             last_log: self.last_log(),
             notes: self.note.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
             configured_peers: peers.map(|(id, a)| wire::membership::Member { id: id.0, address: a.clone() }).collect(),
+            problems: self.problems().into_iter().map(Into::into).collect(),
+            time_ms: self.time_ms(),
         }
     }
 
@@ -91,9 +94,13 @@ impl Replica {
             return Ok(self.own_status(id).await);
         }
         let mut client = self.links.client(id, address, Purpose::Calls);
-        let call = client.status(wire::StatusRequest {});
+        let call = client.status(self.status_request());
         match tokio::time::timeout(ASK_PATIENCE, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                let answer = response.into_inner();
+                self.note_clock(id, answer.time_ms);
+                Ok(answer)
+            }
             Ok(Err(status)) => {
                 let explained = self.links.explain(id, address);
                 Err(explained.unwrap_or_else(|| format!("replica {id} at {address}: {}", status.message())))
@@ -114,13 +121,16 @@ impl Replica {
         let mut list = Vec::new();
         let (mut voters, mut healthy_voters) = (0, 0);
         for (id, (address, voter)) in &members {
-            let member = describe(*id, address, *voter, leader, committed, answers.get(id));
+            let mut member = describe(*id, address, *voter, leader, committed, answers.get(id));
+            member.problems.extend(self.known_problems(*id, address));
             voters += usize::from(*voter);
             healthy_voters += usize::from(*voter && member.healthy);
             list.push(member);
         }
         let spare = healthy_voters.checked_sub(voters / 2 + 1).filter(|_| has_quorum);
+        let leads = answers.get(&ReplicaId(leader.unwrap_or(0))).and_then(|answer| answer.as_ref().ok());
         ClusterStatus {
+            writes_refused: leads.and_then(refusal),
             cluster_id: self.feed.cluster_id().unwrap_or_default(),
             answered_by: self.id.0,
             leader,
@@ -129,6 +139,22 @@ impl Replica {
             warnings: self.warnings(&list, answers, members.contains_key(&self.id)),
             members: list,
         }
+    }
+
+    /// What this replica knows of another one that it cannot say itself.
+    fn known_problems(&self, id: ReplicaId, address: &str) -> Vec<Problem> {
+        let differs = self.integrity.wrong().remove(&id).map(|kinds| Problem {
+            kind: ProblemKind::Differs,
+            text: format!(
+                "its records of kind {} are not those of the other replicas: look at its log, and replace it",
+                kinds.join(", ")
+            ),
+        });
+        let secret = (self.links.problem(id, address) == Some(super::peer::Problem::OtherSecret)).then(|| Problem {
+            kind: ProblemKind::OtherSecret,
+            text: "its secret is not the one of this replica: give both the same file (cluster.secret_path)".into(),
+        });
+        [differs, secret].into_iter().flatten().collect()
     }
 
     fn warnings(
@@ -147,6 +173,9 @@ impl Replica {
         }
         warnings.extend(two_secrets(answers));
         warnings.extend(mixed_releases(members));
+        for member in members {
+            warnings.extend(member.problems.iter().map(|problem| format!("replica {}: {}", member.id, problem.text)));
+        }
         for (id, answer) in answers.iter().filter_map(|(id, answer)| Some((id, answer.as_ref().ok()?))) {
             warnings.extend(answer.notes.iter().map(|note| format!("replica {id}: {note}")));
         }
@@ -155,6 +184,12 @@ impl Replica {
         }
         warnings
     }
+}
+
+/// Why a leader takes no writes, if it says so.
+fn refusal(leader: &wire::StatusResponse) -> Option<String> {
+    let refuses = |kind: &str| matches!(ProblemKind::named(kind), ProblemKind::NoMajority | ProblemKind::DiskLow);
+    leader.problems.iter().find(|problem| refuses(&problem.kind)).map(|problem| problem.text.clone())
 }
 
 /// Replicas that accept two secrets, and what to do about it.
@@ -223,5 +258,6 @@ fn describe(
         version: answer.map(|answer| answer.version.clone()).unwrap_or_default(),
         secret: answer.map(|answer| answer.secret.clone()).unwrap_or_default(),
         healthy: follows && lag.is_some_and(|lag| lag <= HEALTHY_LAG),
+        problems: answer.iter().flat_map(|answer| &answer.problems).map(super::machine_watch::problem).collect(),
     }
 }

@@ -1,8 +1,10 @@
 //! Starting a replica's part of the cluster: everything is checked before anything runs.
 
 use super::bootstrap::Place;
+use super::disk_latency::Syncs;
 use super::fatal::die;
 use super::feed::Feed;
+use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Checker, Links, Listener, Network, PeerTls, Server};
 use super::removed::was_removed;
@@ -54,7 +56,8 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     };
 
     let (data_dir, id) = (options.data_dir.clone(), options.id);
-    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, id)).await;
+    let syncs = Syncs::new(options.slow_sync);
+    let opened = tokio::task::spawn_blocking(move || Store::open_watched(&data_dir, id, syncs)).await;
     let (store, machine, feed) =
         opened.map_err(|e| StartError::System { what: "its store".into(), source: std::io::Error::other(e) })??;
     match (feed.view().server_keys(), &options.noise_key_path) {
@@ -87,7 +90,21 @@ pub async fn build(
     let raft = Raft::build(options.id.0, config, network, store.log(), machine).await;
     let raft = raft.map_err(|e| StartError::Raft(e.to_string(), options.data_dir.clone()))?;
     let (snapshots, handle) = (store.snapshots().clone(), tokio::runtime::Handle::current());
-    Ok(Arc::new(Replica::new(Parts { options, raft, feed, snapshots, auditor, links, secrets, tls, handle })))
+    let halted = auditor.halted().map_err(|e| StartError::Raft(e.to_string(), options.data_dir.clone()))?;
+    let (syncs, integrity) = (store.syncs().clone(), Integrity::new(halted));
+    Ok(Arc::new(Replica::new(Parts {
+        options,
+        raft,
+        feed,
+        snapshots,
+        auditor,
+        links,
+        secrets,
+        tls,
+        handle,
+        syncs,
+        integrity,
+    })))
 }
 
 /// Lets Raft go, and waits a while for it to be of use.
@@ -99,6 +116,9 @@ pub async fn run(replica: &Arc<Replica>) -> Result<(), StartError> {
     spawn(replica, replica.clone().follow_secret());
     spawn(replica, replica.clone().run_autopilot());
     spawn(replica, replica.clone().watch_removal());
+    spawn(replica, replica.clone().compare_continuously());
+    spawn(replica, replica.clone().scrub_continuously());
+    spawn(replica, replica.clone().watch_machine());
     if was_removed(&replica.options.data_dir) {
         replica.set_removed();
         return Ok(());

@@ -18,6 +18,9 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// Things an operator should know, a sentence each.
     pub warnings: Vec<String>,
+    /// Why nothing can be written although there is a leader.
+    #[serde(default)]
+    pub writes_refused: Option<String>,
 }
 
 /// One replica, as the one that answered sees it.
@@ -41,6 +44,65 @@ pub struct MemberStatus {
     pub secret: String,
     /// Whether it answered just now and keeps up.
     pub healthy: bool,
+    /// What is wrong with its machine or its data.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is wrong with a replica.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Problem {
+    pub kind: ProblemKind,
+    /// What it is and what to do, for people.
+    pub text: String,
+}
+
+/// What a [`Problem`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// Its records are not those of the others.
+    Differs,
+    /// The replicas differ, and none of the versions has a majority: nothing is written.
+    NoMajority,
+    /// Less than the reserve is free on its disk.
+    DiskLow,
+    /// Its disk needs long for a sync.
+    DiskSlow,
+    /// Its clock is not that of the others.
+    ClockOff,
+    /// It does not have the cluster's secret.
+    OtherSecret,
+    /// Something that this release does not know; the text says what.
+    #[serde(other)]
+    Other,
+}
+
+impl ProblemKind {
+    const ALL: [(Self, &str); 7] = [
+        (Self::Differs, "differs"),
+        (Self::NoMajority, "no-majority"),
+        (Self::DiskLow, "disk-low"),
+        (Self::DiskSlow, "disk-slow"),
+        (Self::ClockOff, "clock-off"),
+        (Self::OtherSecret, "other-secret"),
+        (Self::Other, "other"),
+    ];
+
+    /// As it is written in JSON, and sent to other replicas.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("other", |(_, name)| name)
+    }
+
+    /// The kind of that name; [`ProblemKind::Other`] for one that is not known.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().find(|(_, known)| *known == name).map_or(Self::Other, |(kind, _)| *kind)
+    }
+
+    /// Whether a replica that has it should not lead.
+    pub fn forbids_leading(self) -> bool {
+        matches!(self, Self::DiskLow | Self::DiskSlow)
+    }
 }
 
 /// What `cluster rotate-secret` shows.

@@ -88,9 +88,9 @@ impl Replica {
             return wire::DigestResponse { result: Some(digest_response::Result::MissedAt(applied)) };
         };
         let auditor = self.auditor.clone();
-        let work = move || (kinds(&state), auditor.differences());
+        let work = move || (kinds(&state), auditor.audit(|_| true));
         let (kinds, disk) = match tokio::task::spawn_blocking(work).await {
-            Ok((kinds, Ok(different))) => (kinds, Ok(different.into_iter().map(str::to_owned).collect())),
+            Ok((kinds, Ok(different))) => (kinds, Ok(different.disk.into_iter().map(str::to_owned).collect())),
             Ok((kinds, Err(error))) => (kinds, Err(error.to_string())),
             Err(error) => (Vec::new(), Err(error.to_string())),
         };

@@ -232,6 +232,12 @@ pub struct ClusterConfig {
     pub snapshot_every: u64,
     /// Log entries before a snapshot that are kept for followers that are slow.
     pub keep_log: u64,
+    /// How often all records are read, on disk and in memory; zero: never.
+    pub scrub_interval: Duration,
+    /// Bytes that stay free on the disk of `data_dir`: below, this replica takes no writes; 0: none.
+    pub disk_reserve: u64,
+    /// A sync of the disk that takes longer is slow; zero: none is.
+    pub slow_sync: Duration,
     /// Whether the leader removes replicas that are dead.
     pub autopilot: crate::cluster::Autopilot,
     /// A follower that hears nothing for a random time in this range asks for votes.

@@ -42,7 +42,7 @@ pub async fn run(cluster: Cluster, offline_grace: Duration, stop: CancellationTo
             continue;
         }
         let view = cluster.view();
-        let due = watch.due(&view, &cluster.peer_contact(), Instant::now(), Time::now());
+        let due = watch.due(&view, &cluster.peer_contact(), Instant::now(), cluster.now());
         for duty in due {
             propose(&cluster, duty).await;
         }

@@ -190,6 +190,10 @@ fn cluster_options(config: &Config) -> cluster::Options {
         heartbeat_interval: section.heartbeat_interval,
         snapshot_every: section.snapshot_every,
         keep_log: section.keep_log,
+        compare_every: cluster::Options::COMPARE_EVERY,
+        scrub_interval: section.scrub_interval,
+        disk_reserve: section.disk_reserve,
+        slow_sync: section.slow_sync,
         autopilot: section.autopilot,
         election_timeout: section.election_timeout.clone(),
     }

@@ -22,6 +22,7 @@ mod outcome;
 mod record;
 mod ssh_check;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -40,5 +41,6 @@ pub use record::{
     SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
 pub use ssh_check::{SshApproval, SshCheck, SshVerdict};
+pub use tally::{KindTally, Tally};
 pub use time::Time;
 pub use view::{Applied, LoadError, Row, State};

@@ -122,6 +122,8 @@ fn load_into<T: Table>(state: &mut State, name: &str, key: &[u8], value: &[u8]) 
     let row_key = T::Key::read(&key[1..]).ok_or_else(|| error("its key is malformed".into()))?;
     let record: T::Record = serde_json::from_slice(value).map_err(|e| error(e.to_string()))?;
     T::reindex(&mut state.indexes, &row_key, None, Some(&record));
+    // As this release writes it: an older one may have written it in another form.
+    state.tally.add(key, &stored_value(&record));
     T::map_mut(&mut state.tables).insert(row_key, Arc::new(record));
     Ok(())
 }

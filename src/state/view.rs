@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub struct State {
     pub(super) tables: Tables,
     pub(super) indexes: Indexes,
+    pub(super) tally: Tally,
 }
 
 /// What applying one command gave.
@@ -72,6 +73,12 @@ impl State {
         Ok(state)
     }
 
+    /// What [`State::hash`] says, kind by kind, without reading everything: it is kept
+    /// up to date by each command.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// BLAKE2s-256 over all records in order: equal on replicas at one index.
     pub fn hash(&self) -> [u8; 32] {
         use blake2::Digest;
@@ -84,6 +91,16 @@ impl State {
             }
         }
         hash.finalize().into()
+    }
+
+    /// Changes one byte of the first user's name, as bad memory might.
+    #[cfg(test)]
+    pub fn spoil_a_user(&mut self) {
+        let (id, user) = self.tables.users.iter().next().map(|(id, user)| (*id, user.clone())).expect("a user");
+        let mut name = user.name.clone().into_bytes();
+        *name.last_mut().expect("a name") ^= 1;
+        let user = User { name: String::from_utf8(name).expect("ASCII"), ..User::clone(&user) };
+        self.tables.users.insert(id, Arc::new(user));
     }
 
     /// The log index of the last applied command; 0 for none.

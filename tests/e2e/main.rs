@@ -18,6 +18,7 @@ mod quorum;
 mod registrations;
 mod relays;
 mod rust_client;
+mod storage;
 mod stories;
 mod streams;
 mod tailscale_up;

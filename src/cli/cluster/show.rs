@@ -29,6 +29,12 @@ fn headline(status: &ClusterStatus) -> (String, Colour) {
     let Some(leader) = status.leader.filter(|_| status.has_quorum) else {
         return (format!("NO QUORUM: {well} of {total} {replicas} healthy, nothing can be written"), Colour::Red);
     };
+    if status.writes_refused.is_some() {
+        let are = if well == 1 { "is" } else { "are" };
+        let headline =
+            format!("NO WRITES: leader {leader} takes none, reads go on; {well} of {total} {replicas} {are} well");
+        return (headline, Colour::Red);
+    }
     let word = if well == total { "healthy" } else { "DEGRADED" };
     let shade = if well == total { Colour::Green } else { Colour::Yellow };
     let tolerates = tolerates(status.failures_tolerated);
@@ -36,6 +42,9 @@ fn headline(status: &ClusterStatus) -> (String, Colour) {
 }
 
 fn next_steps(status: &ClusterStatus, program: &str) -> Vec<String> {
+    if let Some(reason) = &status.writes_refused {
+        return vec![format!("Next: {reason}")];
+    }
     let ill: Vec<String> =
         status.members.iter().filter(|member| !member.healthy).map(|m| format!("{} ({})", m.id, m.address)).collect();
     if !ill.is_empty() {
@@ -59,7 +68,7 @@ pub(super) fn members(status: &ClusterStatus) -> Table {
             member.id.to_string().into(),
             member.address.as_str().into(),
             member.role.as_str().into(),
-            Cell::good(if member.healthy { "healthy" } else { "unhealthy" }, member.healthy),
+            Cell::good(health(member), is_well(member)),
             number(member.term).into(),
             number(member.applied).into(),
             number(member.lag).into(),
@@ -140,7 +149,22 @@ fn tolerates(failures: usize) -> String {
 }
 
 fn well(status: &ClusterStatus) -> usize {
-    status.members.iter().filter(|member| member.healthy).count()
+    status.members.iter().filter(|member| is_well(member)).count()
+}
+
+fn is_well(member: &MemberStatus) -> bool {
+    member.healthy && member.problems.is_empty()
+}
+
+/// A word, or what is wrong with it.
+fn health(member: &MemberStatus) -> String {
+    let problems = member.problems.iter().map(|problem| problem.kind.name());
+    let answer = match (member.healthy, member.problems.is_empty()) {
+        (true, true) => Some("healthy"),
+        (true, false) => None,
+        (false, _) => Some("unhealthy"),
+    };
+    answer.into_iter().chain(problems).collect::<Vec<_>>().join(", ")
 }
 
 fn votes(member: &MemberStatus) -> bool {

@@ -1,7 +1,7 @@
 //! The replicas: at a glance, and what changes them.
 
 use super::*;
-use crate::cluster::{ClusterStatus, MemberStatus, Verification, VerifiedReplica};
+use crate::cluster::{ClusterStatus, MemberStatus, Problem, ProblemKind, Verification, VerifiedReplica};
 
 fn member(id: u64, role: &str, healthy: bool) -> MemberStatus {
     let known = |number| healthy.then_some(number);
@@ -16,6 +16,7 @@ fn member(id: u64, role: &str, healthy: bool) -> MemberStatus {
         version: if healthy { "0.1.0".into() } else { String::new() },
         secret: if healthy { "0a1b2c3d".into() } else { String::new() },
         healthy,
+        problems: Vec::new(),
     }
 }
 
@@ -28,6 +29,7 @@ fn status(leader: Option<u64>, failures_tolerated: usize, members: Vec<MemberSta
         failures_tolerated,
         members,
         warnings: Vec::new(),
+        writes_refused: None,
     }
 }
 
@@ -75,6 +77,35 @@ fn a_degraded_cluster_says_what_is_missing_and_still_succeeds() {
 }
 
 #[test]
+fn what_is_wrong_with_a_machine_shows_beside_it() {
+    let mut ill = three(true);
+    let text = "its disk has 12 MiB left, less than cluster.disk_reserve (256 MiB): free space there";
+    ill.members[1].problems = vec![Problem { kind: ProblemKind::DiskLow, text: text.into() }];
+    ill.members[2].problems = vec![Problem { kind: ProblemKind::ClockOff, text: "its clock is off".into() }];
+    ill.warnings.push(format!("replica 2: {text}"));
+    let ran = call("cluster status").at(&serving(&ill));
+    assert_eq!(ran.code, 0, "it can write");
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines[0], "DEGRADED: 1 of 3 replicas, leader 1, tolerates 1 failure");
+    assert!(lines[4].contains("| disk-low"), "{}", ran.out);
+    assert!(lines[5].contains("| clock-off"), "{}", ran.out);
+    assert_eq!(lines[7], format!("Warning: replica 2: {text}"));
+    let json: serde_json::Value = serde_json::from_str(&call("cluster status -o json").at(&serving(&ill)).out).unwrap();
+    assert_eq!(json["members"][1]["problems"][0], serde_json::json!({ "kind": "disk-low", "text": text }));
+}
+
+#[test]
+fn a_cluster_whose_leader_takes_no_writes_says_why_and_fails() {
+    let mut halted = three(true);
+    halted.writes_refused = Some("the replicas differ, and no majority of them has the same".into());
+    let ran = call("cluster status").at(&serving(&halted));
+    assert_eq!(ran.code, 1);
+    let expected = "NO WRITES: leader 1 takes none, reads go on; 3 of 3 replicas are well\n\
+                    Next: the replicas differ, and no majority of them has the same\n";
+    assert!(ran.out.starts_with(expected), "{}", ran.out);
+}
+
+#[test]
 fn a_cluster_without_quorum_says_so_and_fails() {
     let members = vec![member(1, "follower", true), member(2, "follower", false), member(3, "follower", false)];
     let fake = serving(&status(None, 0, members));
@@ -94,7 +125,7 @@ fn the_status_in_json_is_the_apis() {
     assert_eq!((&json["leader"], &json["failures_tolerated"]), (&1.into(), &1.into()));
     let expected = serde_json::json!({
         "id": 2, "address": "127.0.0.2:7946", "role": "follower", "term": 4, "applied": 1198, "lag": 1, "clients": 10,
-        "version": "0.1.0", "secret": "0a1b2c3d", "healthy": true
+        "version": "0.1.0", "secret": "0a1b2c3d", "healthy": true, "problems": []
     });
     assert_eq!(json["members"][1], expected);
 }

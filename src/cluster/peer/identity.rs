@@ -11,6 +11,8 @@ use tonic::{Request, Status};
 const SOURCE: &str = "quorumscale-source";
 const TARGET: &str = "quorumscale-target";
 const CLUSTER: &str = "quorumscale-cluster";
+/// Set if the caller's state has a record of the replica that it calls.
+const KNOWN: &str = "quorumscale-known";
 /// In a refusal: the caller's cluster was given up, and went on under this name.
 const GIVEN_UP: &str = "quorumscale-given-up";
 
@@ -27,6 +29,9 @@ impl tonic::service::Interceptor for Sender {
         let metadata = request.metadata_mut();
         metadata.insert(SOURCE, MetadataValue::from(self.own.0));
         metadata.insert(TARGET, MetadataValue::from(self.target.0));
+        if self.feed.view().replica(self.target).is_some() {
+            metadata.insert(KNOWN, MetadataValue::from_static("true"));
+        }
         if let Some(cluster) = self.feed.cluster_id() {
             let value: MetadataValue<Ascii> =
                 cluster.parse().map_err(|_| Status::internal("the cluster's id is malformed"))?;
@@ -46,14 +51,19 @@ pub struct Checker {
 impl tonic::service::Interceptor for Checker {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let source = self.check(request.metadata(), request.extensions().get::<PeerInfo>())?;
-        request.extensions_mut().insert(Caller(source));
+        let knows_us = request.metadata().contains_key(KNOWN);
+        request.extensions_mut().insert(Caller { id: source, knows_us });
         Ok(request)
     }
 }
 
 /// The replica that makes a call, as its certificate proves.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller(pub ReplicaId);
+pub struct Caller {
+    pub id: ReplicaId,
+    /// Its state has a record of this replica, which was up in its cluster before.
+    pub knows_us: bool,
+}
 
 impl Checker {
     fn check(&self, metadata: &MetadataMap, peer: Option<&PeerInfo>) -> Result<ReplicaId, Status> {

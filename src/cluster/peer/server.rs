@@ -38,6 +38,11 @@ impl Server {
     }
 }
 
+/// Who makes a call.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get::<Caller>().copied().ok_or_else(|| Status::internal("no caller"))
+}
+
 fn stopping() -> Status {
     Status::unavailable("this replica is stopping")
 }
@@ -50,11 +55,14 @@ impl peer_server::Peer for Server {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        let caller = caller(&request)?;
+        let replica = self.replica()?;
+        replica.admit(caller.id, caller.knows_us).await?;
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), |message| {
             let request = message.and_then(|m| Ok(AppendEntriesRequest::try_from(m)?));
             request.inspect_err(|status| tracing::debug!("a leader's stream ended: {}", status.message())).ok()
         });
-        let answers = self.replica()?.raft.stream_append(requests).map(|answer| match answer {
+        let answers = replica.raft.stream_append(requests).map(|answer| match answer {
             Ok(appended) => Ok(wire::AppendResponse::from(&appended as &Appended)),
             Err(_) => Err(stopping()),
         });
@@ -62,14 +70,18 @@ impl peer_server::Peer for Server {
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        let (caller, replica) = (caller(&request)?, self.replica()?);
+        replica.admit(caller.id, caller.knows_us).await?;
         let request = VoteRequest::try_from(request.get_ref())?;
-        let answer = self.replica()?.raft.vote(request).await.map_err(|_| stopping())?;
+        let answer = replica.raft.vote(request).await.map_err(|_| stopping())?;
         Ok(Response::new((&answer).into()))
     }
 
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        let (caller, replica) = (caller(&request)?, self.replica()?);
+        replica.admit(caller.id, caller.knows_us).await?;
         let request = VoteRequest::try_from(request.get_ref())?;
-        let answer = self.replica()?.raft.pre_vote(request).await.map_err(|_| stopping())?;
+        let answer = replica.raft.pre_vote(request).await.map_err(|_| stopping())?;
         Ok(Response::new((&answer).into()))
     }
 
@@ -88,7 +100,8 @@ impl peer_server::Peer for Server {
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
         let busy = |_| Status::resource_exhausted("another snapshot is being installed");
         let _permit = self.installing.clone().try_acquire_owned().map_err(busy)?;
-        let replica = self.replica()?;
+        let (caller, replica) = (caller(&request)?, self.replica()?);
+        replica.admit(caller.id, caller.knows_us).await?;
         let (vote, file) = receive(&replica, request.into_inner()).await?;
         let path = file.path().to_owned();
         let snapshot = SnapshotOf::<crate::cluster::types::TypeConfig, _>::from(file);
@@ -121,12 +134,23 @@ impl peer_server::Peer for Server {
     }
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
-        let caller = request.extensions().get::<Caller>().copied().ok_or_else(|| Status::internal("no caller"))?;
-        Ok(Response::new(self.replica()?.own_status(caller.0).await))
+        let caller = caller(&request)?;
+        let replica = self.replica()?;
+        replica.note_clock(caller.id, request.get_ref().time_ms);
+        Ok(Response::new(replica.own_status(caller.id).await))
     }
 
     async fn digest(&self, request: Request<wire::DigestRequest>) -> Result<Response<wire::DigestResponse>, Status> {
         Ok(Response::new(self.replica()?.digest(request.into_inner().index).await))
+    }
+
+    async fn tally(&self, request: Request<wire::TallyRequest>) -> Result<Response<wire::TallyResponse>, Status> {
+        Ok(Response::new(self.replica()?.tally(request.into_inner().index).await))
+    }
+
+    async fn judge(&self, request: Request<wire::Judgement>) -> Result<Response<wire::JudgeResponse>, Status> {
+        self.replica()?.take_judgement(request.into_inner()).await;
+        Ok(Response::new(wire::JudgeResponse {}))
     }
 
     async fn membership(

@@ -173,7 +173,7 @@ async fn read(own: &Survivors) -> Result<(Held, State, Offline), RecoverError> {
 
 async fn ask(links: &Links, id: ReplicaId, address: &str) -> Result<wire::StatusResponse, String> {
     let mut client = links.client(id, address, Purpose::Calls);
-    let call = client.status(wire::StatusRequest {});
+    let call = client.status(wire::StatusRequest::default());
     match tokio::time::timeout(ASK_PATIENCE, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(links.explain(id, address).unwrap_or_else(|| status.message().to_owned())),

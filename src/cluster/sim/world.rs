@@ -293,6 +293,11 @@ impl World {
             election_timeout: Options::ELECTION_TIMEOUT,
             snapshot_every: 40,
             keep_log: 12,
+            compare_every: Options::COMPARE_EVERY,
+            // It is done on threads of its own.
+            scrub_interval: Duration::ZERO,
+            disk_reserve: 0,
+            slow_sync: Duration::ZERO,
             autopilot: crate::cluster::Autopilot::default(),
         }
     }

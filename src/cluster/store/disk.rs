@@ -3,12 +3,14 @@
 //! Simulated replicas have a disk that can be made to fail in its place.
 
 use super::StoreError;
+use super::mark::Mark;
 use crate::cluster::fatal::die;
 #[cfg(test)]
 use crate::cluster::sim::disk::{Op, SimDisk, Tables};
 use crate::state::ReplicaId;
 use rocksdb::{
-    ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, DBIterator, Options, ReadOptions, WriteBatch,
+    BlockBasedOptions, ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType, DBIterator, DBRecoveryMode,
+    Options, ReadOptions, WriteBatch,
 };
 use std::io;
 use std::path::Path;
@@ -61,6 +63,13 @@ impl Family {
             Family::Log => DBCompressionType::Lz4,
             _ => DBCompressionType::Zstd,
         });
+        if let Family::State | Family::StateMeta = self {
+            // It is read at the start, and when disk and memory are compared: what is on disk is
+            // wanted then, not a copy of it.
+            let mut blocks = BlockBasedOptions::default();
+            blocks.disable_cache();
+            options.set_block_based_table_factory(&blocks);
+        }
         options
     }
 }
@@ -68,6 +77,8 @@ impl Family {
 /// The open database.
 pub struct Disk {
     engine: Engine,
+    /// How much is synced; nothing notes it of a simulated disk.
+    mark: Option<Mark>,
 }
 
 enum Engine {
@@ -86,15 +97,22 @@ impl Disk {
         options.set_max_total_wal_size(WAL_LIMIT);
         options.set_max_open_files(OPEN_FILES);
         options.set_keep_log_file_num(2);
+        // What was being written when the process ended may be cut off; damage before that ends
+        // the start. (The default would drop everything after it, and say nothing.)
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        let (mark, synced) = Mark::open(path).map_err(|e| error(e.to_string()))?;
         let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| error(e.to_string()))?;
-        Ok(Self { engine: Engine::RocksDb(db) })
+        match synced.and_then(|synced| synced.checked_sub(db.latest_sequence_number())) {
+            Some(lost) if lost > 0 => Err(StoreError::Lost { path: path.to_owned(), lost }),
+            _ => Ok(Self { engine: Engine::RocksDb(db), mark: Some(mark) }),
+        }
     }
 
     /// A disk that loses what was not synced, when it is told to.
     #[cfg(test)]
     pub fn simulated(disk: SimDisk) -> Self {
-        Self { engine: Engine::Simulated(disk) }
+        Self { engine: Engine::Simulated(disk), mark: None }
     }
 
     /// The simulated one, if it is.
@@ -151,13 +169,17 @@ impl Disk {
 
     /// Makes everything that was written so far survive a power failure.
     pub fn sync(&self) {
-        let synced = match &self.engine {
-            Engine::RocksDb(db) => db.flush_wal(true),
+        let (sequence, synced) = match &self.engine {
+            // What is written meanwhile may be synced too, or not.
+            Engine::RocksDb(db) => (db.latest_sequence_number(), db.flush_wal(true)),
             #[cfg(test)]
             Engine::Simulated(disk) => return disk.sync(),
         };
         if let Err(error) = synced {
             die("the store's log cannot be synced to disk", error, REMEDY);
+        }
+        if let Some(mark) = &self.mark {
+            mark.set(sequence);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Group commit: one thread syncs for everyone who waits, once for all of them.
 
 use super::disk::Disk;
+use crate::cluster::disk_latency::Syncs;
 use crate::cluster::types::TypeConfig;
 use openraft::storage::IOFlushed;
 use std::io;
@@ -36,7 +37,7 @@ pub enum Queue {
 }
 
 impl Flusher {
-    pub fn start(disk: Arc<Disk>) -> io::Result<Self> {
+    pub fn start(disk: Arc<Disk>, syncs: Arc<Syncs>) -> io::Result<Self> {
         #[cfg(test)]
         if let Some(simulated) = disk.as_simulated() {
             let (queue, jobs) = tokio::sync::mpsc::unbounded_channel();
@@ -44,7 +45,7 @@ impl Flusher {
             return Ok(Self { queue: Queue::Task(queue), thread: None });
         }
         let (queue, jobs) = sync_channel(WAITING);
-        let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &jobs))?;
+        let thread = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&disk, &syncs, &jobs))?;
         Ok(Self { queue: Queue::Thread(queue), thread: Some(thread) })
     }
 
@@ -112,12 +113,12 @@ async fn run_simulated(disk: crate::cluster::sim::disk::SimDisk, mut jobs: tokio
     }
 }
 
-fn run(disk: &Disk, jobs: &Receiver<Job>) {
+fn run(disk: &Disk, syncs: &Syncs, jobs: &Receiver<Job>) {
     let mut waiting = Vec::new();
     while let Ok(first) = jobs.recv() {
         waiting.push(first);
         waiting.extend(jobs.try_iter());
-        disk.sync();
+        syncs.time(|| disk.sync());
         for job in waiting.drain(..) {
             match job {
                 Job::Append(callback) => callback.io_completed(Ok(())),

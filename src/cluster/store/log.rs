@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, Family};
 use super::flusher::Queue;
+use super::seal;
 use crate::cluster::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::wire;
 use openraft::OptionalSend;
@@ -42,7 +43,7 @@ impl Log {
 
     fn put(&self, key: &[u8], message: &impl Message) {
         let mut batch = self.disk().batch();
-        batch.put(Family::LogMeta, key, &message.encode_to_vec());
+        batch.put(Family::LogMeta, key, &seal::seal(message.encode_to_vec()));
         batch.write();
     }
 
@@ -57,7 +58,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let last_purged_log_id = self.reader.log_id(PURGED)?;
-        let last = self.disk().last(Family::Log)?.map(|(_, value)| decode(&value)).transpose()?;
+        let last = self.disk().last(Family::Log)?.map(|(key, value)| decode(&key, &value)).transpose()?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
@@ -94,7 +95,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     {
         let mut batch = self.disk().batch();
         for entry in entries {
-            let record = wire::Entry::from(&entry).encode_to_vec();
+            let record = seal::seal(wire::Entry::from(&entry).encode_to_vec());
             batch.put(Family::Log, &entry.log_id.index.to_be_bytes(), &record);
         }
         batch.write();
@@ -117,7 +118,7 @@ impl RaftLogStorage<TypeConfig> for Log {
             return Ok(());
         }
         let mut batch = self.disk().batch();
-        batch.put(Family::LogMeta, PURGED, &wire::LogId::from(&upto).encode_to_vec());
+        batch.put(Family::LogMeta, PURGED, &seal::seal(wire::LogId::from(&upto).encode_to_vec()));
         batch.delete_range(Family::Log, &from.to_be_bytes(), &(upto.index + 1).to_be_bytes());
         batch.write();
         Ok(())
@@ -127,7 +128,8 @@ impl RaftLogStorage<TypeConfig> for Log {
 impl LogReader {
     fn log_id(&self, key: &[u8]) -> io::Result<Option<LogId>> {
         let Some(bytes) = self.disk.get(Family::LogMeta, key)? else { return Ok(None) };
-        let id = wire::LogId::decode(bytes.as_slice()).map_err(wire::WireError::from)?;
+        let what = format!("the log id \"{}\"", String::from_utf8_lossy(key));
+        let id = wire::LogId::decode(seal::open(&what, &bytes)?).map_err(wire::WireError::from)?;
         Ok(Some((&id).into()))
     }
 
@@ -139,12 +141,12 @@ impl LogReader {
             return Ok(entries);
         }
         for row in self.disk.scan(Family::Log, &from.to_be_bytes(), Some(&to.to_be_bytes())) {
-            let (_, value) = row?;
+            let (key, value) = row?;
             bytes += value.len();
             if bytes > limit && !entries.is_empty() {
                 break;
             }
-            entries.push(decode(&value)?);
+            entries.push(decode(&key, &value)?);
         }
         Ok(entries)
     }
@@ -174,12 +176,41 @@ impl RaftLogReader<TypeConfig> for LogReader {
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         let Some(bytes) = self.disk.get(Family::LogMeta, VOTE)? else { return Ok(None) };
-        let vote = wire::Vote::decode(bytes.as_slice()).map_err(wire::WireError::from)?;
+        let vote = wire::Vote::decode(seal::open("the vote", &bytes)?).map_err(wire::WireError::from)?;
         Ok(Some((&vote).into()))
     }
 }
 
-fn decode(record: &[u8]) -> io::Result<Entry> {
-    let entry = wire::Entry::decode(record).map_err(wire::WireError::from)?;
-    Ok(entry.decode_entry()?)
+/// Reads all of the log, the vote and the log ids: what is damaged is found when a replica
+/// starts, not when another one asks for it.
+pub fn check(disk: &Arc<Disk>) -> io::Result<()> {
+    let reader = LogReader { disk: disk.clone() };
+    if let Some(bytes) = disk.get(Family::LogMeta, VOTE)? {
+        seal::open("the vote", &bytes)?;
+    }
+    reader.log_id(COMMITTED)?;
+    let mut next = reader.log_id(PURGED)?.map(|id| id.index + 1);
+    for row in disk.scan(Family::Log, &next.unwrap_or(0).to_be_bytes(), None) {
+        let (key, value) = row?;
+        let index = decode(&key, &value)?.log_id.index;
+        if next.is_some_and(|next| next != index) {
+            return Err(damaged(format!("log entry {} is missing", next.unwrap_or(0))));
+        }
+        next = Some(index + 1);
+    }
+    Ok(())
+}
+
+fn decode(key: &[u8], record: &[u8]) -> io::Result<Entry> {
+    let index = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged("a log entry's key is no number".into()))?;
+    let record = seal::open(&format!("log entry {index}"), record)?;
+    let entry = wire::Entry::decode(record).map_err(wire::WireError::from)?.decode_entry()?;
+    if entry.log_id.index != index {
+        return Err(damaged(format!("log entry {} is in the place of {index}", entry.log_id.index)));
+    }
+    Ok(entry)
+}
+
+fn damaged(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

@@ -2,12 +2,13 @@
 
 use super::audit::Auditor;
 use super::disk::{Batch, Disk, Family};
+use super::seal;
 use super::snapshot::{self, SnapshotFile, Snapshots};
 use crate::cluster::blocking::blocking;
 use crate::cluster::feed::Feed;
 use crate::cluster::types::{Answer, Entry, LogId, Logged, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::cluster::wire;
-use crate::state::{COMMAND_FORMAT, Change, Command, LoadError, Proposal, ReplicaId, State};
+use crate::state::{COMMAND_FORMAT, Change, Command, LoadError, Proposal, ReplicaId, Row, State, Tally};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -62,11 +63,17 @@ impl Machine {
             tracing::info!("finishing the installation of snapshot {name}");
             install(&disk, &snapshots.named(&name)?)?;
         }
-        let applied = match disk.get(Family::StateMeta, APPLIED)? {
-            Some(bytes) => wire::Applied::decode(bytes.as_slice()).map_err(wire::WireError::from)?.try_into()?,
-            None => Applied::default(),
+        let record = match disk.get(Family::StateMeta, APPLIED)? {
+            Some(bytes) => {
+                let bytes = seal::open("the record of what is applied", &bytes)?;
+                wire::Applied::decode(bytes).map_err(wire::WireError::from)?
+            }
+            None => wire::Applied::default(),
         };
-        let state = load(&disk)?;
+        let written = tally_of(&record)?;
+        let applied: Applied = record.try_into()?;
+        let state = load(&disk, written.as_ref())?;
+        rewrite_older_forms(&disk, &state, &applied)?;
         let feed = Arc::new(Feed::new(state.clone(), applied.index(), applied.removed.clone()));
         let auditor = Auditor::new(&disk, &feed);
         Ok((Self { disk, state, applied, feed: feed.clone(), snapshots, auditor }, feed))
@@ -114,6 +121,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut step = Step::new(&disk);
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            #[cfg(test)]
+            let entry = super::tests::mischief(&self.feed, &mut self.state, entry);
             let answer = step.take(&mut self.state, &mut self.applied, entry)?;
             self.feed.reached(self.applied.index(), &self.state);
             step.answers.extend(responder.map(|responder| (responder, answer)));
@@ -228,7 +237,7 @@ impl<'a> Step<'a> {
         if self.entries == 0 {
             return;
         }
-        self.batch.put(Family::StateMeta, APPLIED, &wire::Applied::from(applied).encode_to_vec());
+        put_applied(&mut self.batch, applied, state);
         auditor.in_step(|| {
             self.batch.write();
             feed.publish(applied.index(), Arc::new(state.clone()), self.changes, &applied.removed);
@@ -258,6 +267,7 @@ impl From<&Applied> for wire::Applied {
             membership_id: wire::to_wire(applied.membership.log_id().as_ref()),
             membership: Some(applied.membership.membership().into()),
             removed: applied.removed.iter().map(|id| id.0).collect(),
+            tally: Vec::new(),
         }
     }
 }
@@ -289,21 +299,77 @@ fn decode(index: u64, logged: &Logged) -> io::Result<Proposal> {
     Ok(proposal)
 }
 
-/// Reads the whole state from disk.
-fn load(disk: &Disk) -> io::Result<State> {
+/// What was applied, with the tally of the records beside which it is written.
+fn put_applied(batch: &mut Batch<'_>, applied: &Applied, state: &State) {
+    let mut record = wire::Applied::from(applied);
+    record.tally = state.tally().kinds().map(Into::into).collect();
+    batch.put(Family::StateMeta, APPLIED, &seal::seal(record.encode_to_vec()));
+}
+
+/// The tally of the records as they were written; `None`: by a release that kept none.
+fn tally_of(record: &wire::Applied) -> io::Result<Option<Tally>> {
+    if record.tally.is_empty() {
+        return Ok(None);
+    }
+    let kinds: Result<Vec<_>, wire::WireError> = record.tally.iter().map(TryInto::try_into).collect();
+    Ok(Some(Tally::from_kinds(kinds?)))
+}
+
+/// Reads the whole state from disk. Its records must be those that were written: a byte
+/// that changed since is found here, whatever it means now.
+fn load(disk: &Disk, written: Option<&Tally>) -> io::Result<State> {
     let mut failure = None;
+    let mut found = Tally::default();
     let rows = disk.scan(Family::State, &[], None).map_while(|row| match row {
-        Ok((key, value)) => Some((key.into_vec(), value.into_vec())),
+        Ok((key, value)) => {
+            found.add(&key, &value);
+            Some((key.into_vec(), value.into_vec()))
+        }
         Err(error) => {
             failure = Some(error);
             None
         }
     });
     let state = state_of(rows);
-    match failure {
-        Some(error) => Err(error),
-        None => state.map_err(io::Error::other),
+    if let Some(error) = failure {
+        return Err(error);
     }
+    match (state, written) {
+        // A record that cannot be read any more ends the tally early, but says where it is.
+        (Ok(state), Some(written)) if found != *written => {
+            drop(state);
+            let kinds: Vec<_> = written.differences(&found).into_iter().collect();
+            Err(io::Error::other(format!(
+                "records of kind {} are not those that this replica wrote: the disk changed or lost something",
+                kinds.join(", ")
+            )))
+        }
+        (state, _) => state.map_err(io::Error::other),
+    }
+}
+
+/// Another release may write a record in another form (it has a field more). From here on
+/// the disk has what this one writes, byte by byte, so that the two can be compared.
+fn rewrite_older_forms(disk: &Disk, state: &State, applied: &Applied) -> io::Result<()> {
+    let mut batch = disk.batch();
+    let mut kinds = BTreeSet::new();
+    let mut stored = disk.scan(Family::State, &[], None);
+    for row in state.rows() {
+        let same = stored.next().transpose()?.is_some_and(|(_, value)| row.value.as_deref() == Some(&*value));
+        if !same {
+            kinds.insert(Row::kind(&row.key));
+            batch.put(Family::State, &row.key, row.value.as_deref().unwrap_or_default());
+        }
+    }
+    drop(stored);
+    if !kinds.is_empty() {
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        tracing::info!("records of kind {} are written anew, in this release's form", kinds.join(", "));
+        put_applied(&mut batch, applied, state);
+        batch.write();
+        disk.sync();
+    }
+    Ok(())
 }
 
 /// No rows are the empty state.
@@ -327,15 +393,13 @@ fn install(disk: &Disk, file: &SnapshotFile) -> io::Result<(State, Applied)> {
 
     let mut batch = disk.batch();
     delete_all(disk, &mut batch)?;
-    let mut rows = snapshot::Rows::open(file)?;
-    for (key, value) in &mut rows {
-        batch.put(Family::State, &key, &value);
+    for row in state.rows() {
+        batch.put(Family::State, &row.key, row.value.as_deref().unwrap_or_default());
         if batch.bytes() >= INSTALL_BATCH {
             std::mem::replace(&mut batch, disk.batch()).write();
         }
     }
-    rows.finish()?;
-    batch.put(Family::StateMeta, APPLIED, &wire::Applied::from(&applied).encode_to_vec());
+    put_applied(&mut batch, &applied, &state);
     batch.delete(Family::StateMeta, INSTALLING);
     batch.write();
     disk.sync();

@@ -11,12 +11,15 @@ mod disk;
 mod flusher;
 mod log;
 mod machine;
+mod mark;
 mod offline;
+mod seal;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-pub use audit::Auditor;
+pub use audit::{Audit, Auditor};
 pub use disk::Disk;
 #[cfg(test)]
 pub use disk::{Family, Pair};
@@ -24,6 +27,7 @@ pub use machine::Machine;
 pub use offline::{Held, Offline, Seed};
 pub use snapshot::{SnapshotFile, Snapshots};
 
+use super::disk_latency::Syncs;
 use super::feed::Feed;
 use crate::state::ReplicaId;
 use flusher::Flusher;
@@ -39,11 +43,18 @@ const DATA_FORMAT: u32 = 1;
 /// How long closing waits for others to let go of the database.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What to do with data that cannot be trusted.
+pub const REPLACE: &str = "replace this replica: run \"cluster remove ID\" with its number on another one, move this \
+     directory away, and start it with an empty one and a cluster.id that was never used, then \"cluster add\" it (a \
+     cluster of one needs a snapshot that was saved before)";
+
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// RocksDB did not open: another process has it, or it is damaged.
-    #[error("cannot open the store in {path}: {reason}")]
+    #[error(
+        "cannot open the store in {path}: {reason}; if another process has it, stop that one; if it is damaged, {REPLACE}"
+    )]
     Open { path: PathBuf, reason: String },
     /// A newer release wrote it.
     #[error("the data in {path} has format {found}, and this release knows up to {known}: start a newer release")]
@@ -52,8 +63,16 @@ pub enum StoreError {
     #[error("the data in {path} is replica {found}'s, but cluster.id is {configured}: correct one of the two")]
     OtherReplica { path: PathBuf, found: u64, configured: u64 },
     /// What is in it cannot be read.
-    #[error("the data in {path} cannot be read: {reason}")]
+    #[error("the data in {path} is damaged: {reason}; {REPLACE}")]
     Damaged { path: PathBuf, reason: String },
+    /// The write-ahead log ends before what was synced, and perhaps acknowledged to others.
+    #[error(
+        "the store in {path} lost the last {lost} records that were on disk: its write-ahead log was cut; {REPLACE}"
+    )]
+    Lost { path: PathBuf, lost: u64 },
+    /// It was found to differ from the other replicas'.
+    #[error("the data in {path} must not be used any more: {reason}; {REPLACE}")]
+    Condemned { path: PathBuf, reason: String },
 }
 
 /// A replica's open store.
@@ -61,27 +80,57 @@ pub struct Store {
     disk: Arc<Disk>,
     flusher: Flusher,
     snapshots: Snapshots,
+    syncs: Arc<Syncs>,
 }
 
 impl Store {
     /// Opens or creates the store in `data_dir` for replica `id`, and reads its state.
     /// An installation of a snapshot that was cut short is finished first.
     pub fn open(data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        Self::open_watched(data_dir, id, Syncs::new(Duration::ZERO))
+    }
+
+    /// As [`Store::open`]; how long the disk needs for syncs is noted.
+    pub fn open_watched(
+        data_dir: &Path,
+        id: ReplicaId,
+        syncs: Syncs,
+    ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         // The keys in it are sealed, but who is in the tailnet is nobody else's business.
         let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         create.map_err(|e| StoreError::Open { path: data_dir.to_owned(), reason: e.to_string() })?;
-        Self::on(Disk::open(&data_dir.join("store"))?, data_dir, id)
+        Self::with(Disk::open(&data_dir.join("store"))?, data_dir, id, syncs)
     }
 
     /// As [`Store::open`], on a disk that is open; snapshots are files in `data_dir`.
+    #[cfg(test)]
     pub fn on(disk: Disk, data_dir: &Path, id: ReplicaId) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
+        Self::with(disk, data_dir, id, Syncs::new(Duration::ZERO))
+    }
+
+    fn with(
+        disk: Disk,
+        data_dir: &Path,
+        id: ReplicaId,
+        syncs: Syncs,
+    ) -> Result<(Self, Machine, Arc<Feed>), StoreError> {
         let damaged = |reason: String| StoreError::Damaged { path: data_dir.to_owned(), reason };
         let disk = Arc::new(disk);
         disk.check_identity(data_dir, id, DATA_FORMAT)?;
+        if let Some(reason) = verdict::condemned(&disk).map_err(|e| damaged(e.to_string()))? {
+            return Err(StoreError::Condemned { path: data_dir.to_owned(), reason });
+        }
+        log::check(&disk).map_err(|e| damaged(e.to_string()))?;
         let snapshots = Snapshots::open(&data_dir.join("snapshots")).map_err(|e| damaged(e.to_string()))?;
         let (machine, feed) = Machine::open(disk.clone(), snapshots.clone()).map_err(|e| damaged(e.to_string()))?;
-        let flusher = Flusher::start(disk.clone()).map_err(|e| damaged(e.to_string()))?;
-        Ok((Self { disk, flusher, snapshots }, machine, feed))
+        let syncs = Arc::new(syncs);
+        let flusher = Flusher::start(disk.clone(), syncs.clone()).map_err(|e| damaged(e.to_string()))?;
+        Ok((Self { disk, flusher, snapshots, syncs }, machine, feed))
+    }
+
+    /// How long the disk needs for syncs.
+    pub fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
     }
 
     /// The Raft log.
@@ -109,17 +158,4 @@ impl Store {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// Changes one byte of a stored user, as a bad disk might, while the store is closed.
-#[cfg(test)]
-pub fn spoil_a_user(data_dir: &Path) {
-    let disk = Disk::open(&data_dir.join("store")).unwrap();
-    let is_user = |(key, _): &disk::Pair| crate::state::Row::kind(key) == "users";
-    let (key, value) = disk.scan(disk::Family::State, &[], None).map(Result::unwrap).find(is_user).unwrap();
-    let spoiled = String::from_utf8(value.into_vec()).unwrap().replacen("alice", "alicf", 1);
-    let mut batch = disk.batch();
-    batch.put(disk::Family::State, &key, spoiled.as_bytes());
-    batch.write();
-    disk.sync();
 }

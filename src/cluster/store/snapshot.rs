@@ -58,7 +58,7 @@ impl Snapshots {
             }
         }
         for path in snapshots.files()?.into_iter().rev() {
-            match SnapshotFile::open(&path) {
+            match SnapshotFile::open(&path).and_then(|file| file.check().map(|()| file)) {
                 Ok(file) => {
                     snapshots.set_current(file);
                     break;
@@ -177,6 +177,13 @@ impl SnapshotFile {
         &self.applied
     }
 
+    /// Reads it to its end: an error says what is wrong with it.
+    pub fn check(&self) -> io::Result<()> {
+        let mut rows = Rows::open(self)?;
+        rows.by_ref().for_each(drop);
+        rows.finish().map(drop)
+    }
+
     /// Up to `length` bytes of the file from `offset`; empty at its end.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
@@ -209,9 +216,7 @@ impl Incoming {
         }
         self.file.sync_all()?;
         let file = SnapshotFile::open(&self.path)?;
-        let mut rows = Rows::open(&file)?;
-        rows.by_ref().for_each(drop);
-        rows.finish()?;
+        file.check()?;
         self.complete = true;
         Ok(file)
     }

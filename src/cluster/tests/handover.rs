@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 /// Writes that a planned transfer may hold up are promised within 50 ms.
 const TRANSFER: Duration = Duration::from_millis(50);
 
-fn record(id: u64, incarnation: u64, version: &str, command_format: u32) -> Command {
+pub fn record(id: u64, incarnation: u64, version: &str, command_format: u32) -> Command {
     Command::ReplicaUp(Record {
         id: ReplicaId(id),
         incarnation,

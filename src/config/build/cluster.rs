@@ -46,6 +46,9 @@ pub(super) fn cluster(
         snapshot_every: entries(reader, "cluster.snapshot_every", 50_000),
         autopilot: autopilot(reader),
         keep_log: entries(reader, "cluster.keep_log", 10_000),
+        scrub_interval: reader.duration("cluster.scrub_interval").unwrap_or(Duration::from_secs(600)),
+        disk_reserve: bytes(reader, "cluster.disk_reserve", 64 << 20),
+        slow_sync: reader.duration("cluster.slow_sync").unwrap_or(Duration::from_millis(500)),
     }
 }
 
@@ -79,6 +82,25 @@ fn entries(reader: &mut Reader, key: &'static str, default: u64) -> u64 {
         reader.problem(key, "0", "must be a number from 1 on");
     }
     count
+}
+
+/// A number of bytes, with or without a unit.
+fn bytes(reader: &mut Reader, key: &'static str, default: u64) -> u64 {
+    let Some(text) = reader.non_empty(key) else { return default };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => Some(0),
+        "KiB" | "K" => Some(10),
+        "MiB" | "M" => Some(20),
+        "GiB" | "G" => Some(30),
+        _ => None,
+    };
+    let bytes = shift.and_then(|shift| number.parse::<u64>().ok()?.checked_mul(1 << shift));
+    bytes.unwrap_or_else(|| {
+        reader.problem(key, &text, "must be a number of bytes, or of KiB, MiB or GiB, such as 256MiB");
+        default
+    })
 }
 
 /// A list of `{id, address}` or of `ID=ADDRESS`, or a map from id to address.

@@ -17,9 +17,17 @@ pub(super) struct Step<'a> {
     before: State,
     index: u64,
     now: Time,
-    /// What to store; `None`: deleted.
-    written: BTreeMap<Vec<u8>, Option<Arc<dyn Stored>>>,
+    /// By stored key.
+    written: BTreeMap<Vec<u8>, Written>,
     touched: Touched,
+}
+
+/// A record that a command wrote: before the command, and now; `None`: it was not
+/// there, it is deleted.
+#[derive(Clone)]
+struct Written {
+    before: Option<Arc<dyn Stored>>,
+    now: Option<Arc<dyn Stored>>,
 }
 
 /// A record of any kind, for storing it.
@@ -82,7 +90,7 @@ impl<'a> Step<'a> {
         T::reindex(&mut self.state.indexes, &key, old.as_deref(), Some(&record));
         T::touch(&mut self.touched, &key);
         let record = Arc::new(record);
-        self.written.insert(stored_key::<T>(&key), Some(record.clone()));
+        self.note(stored_key::<T>(&key), old.map(|old| old as Arc<dyn Stored>), Some(record.clone()));
         T::map_mut(&mut self.state.tables).insert(key, record);
     }
 
@@ -91,7 +99,12 @@ impl<'a> Step<'a> {
         let Some(old) = T::map_mut(&mut self.state.tables).remove(key) else { return };
         T::reindex(&mut self.state.indexes, key, Some(&old), None);
         T::touch(&mut self.touched, key);
-        self.written.insert(stored_key::<T>(key), None);
+        self.note(stored_key::<T>(key), Some(old), None);
+    }
+
+    fn note(&mut self, key: Vec<u8>, before: Option<Arc<dyn Stored>>, now: Option<Arc<dyn Stored>>) {
+        // What was there before the command is what was there before the first write.
+        self.written.entry(key).and_modify(|written| written.now = now.clone()).or_insert(Written { before, now });
     }
 
     /// Changes a node that exists.
@@ -135,8 +148,18 @@ impl<'a> Step<'a> {
     pub fn finish(mut self, outcome: Outcome) -> Applied {
         routes::elect(&mut self);
         let changes = self.changes();
-        let rows = self.written.into_iter().map(|(key, record)| Row { key, value: record.map(|r| r.value()) });
-        Applied { outcome, changes, rows: rows.collect() }
+        let mut rows = Vec::with_capacity(self.written.len());
+        for (key, Written { before, now }) in self.written {
+            let value = now.map(|record| record.value());
+            if let Some(before) = before {
+                self.state.tally.remove(&key, &before.value());
+            }
+            if let Some(value) = &value {
+                self.state.tally.add(&key, value);
+            }
+            rows.push(Row { key, value });
+        }
+        Applied { outcome, changes, rows }
     }
 
     fn changes(&mut self) -> Vec<Change> {

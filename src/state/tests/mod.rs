@@ -332,6 +332,7 @@ fn a_state_can_be_loaded_from_its_rows_and_a_row_of_a_newer_release_is_an_error(
     let rows = world.rows.clone();
     let loaded = State::load(rows.clone()).expect("own rows can be read");
     assert_eq!(loaded.hash(), world.state.hash());
+    assert_eq!(loaded.tally(), world.state.tally(), "what each command kept up to date is what is there");
     assert!(loaded.is_online(node));
     assert_eq!(loaded.node_by_name("host-1").map(|node| node.id), Some(node));
 

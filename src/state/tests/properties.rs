@@ -222,6 +222,7 @@ proptest! {
             let proposal = world.proposal(command);
             let mut restarted = State::load(world.rows.clone()).expect("own rows can be read");
             prop_assert_eq!(restarted.hash(), world.state.hash());
+            prop_assert_eq!(restarted.tally(), world.state.tally());
             let there = restarted.apply(world.state.index() + 1, &proposal);
 
             let before: Vec<NodeId> = world.state.nodes().map(|node| node.id).collect();
@@ -230,6 +231,7 @@ proptest! {
             prop_assert_eq!(&there.outcome, &outcome);
             prop_assert_eq!(&there.changes, &world.changes);
             prop_assert_eq!(restarted.hash(), world.state.hash());
+            prop_assert_eq!(restarted.tally(), world.state.tally());
             prop_assert!(outcome.is_ok() || world.changes.is_empty(), "a refused command changed something");
             check(&world, &gone);
 
