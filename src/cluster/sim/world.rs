@@ -314,6 +314,7 @@ impl World {
             return;
         }
         let (fault, end) = self.nemesis.choose(&up);
+        self.faults += 1;
         self.inflict(fault);
         if let Some((after, end)) = end {
             self.plan(self.now + after, end);
@@ -322,7 +323,6 @@ impl World {
 
     fn inflict(&mut self, fault: Fault) {
         self.trace.event(self.now, || format!("fault: {fault:?}"));
-        self.faults += 1;
         match fault {
             Fault::Kill(id) => self.end(id, Presence::NoProcess),
             Fault::LosePower(ids) => {
