@@ -89,11 +89,12 @@ async fn register(options: &Options, once: Once, user: &str, auth_id: &str) -> R
         let user =
             view.user_by_name(user).ok_or_else(|| ApiError::refused("looking up user", &Refused::UserNotFound))?.id;
         let login = view.login(&auth_id).ok_or_else(|| ApiError::refused(ACTION, &Refused::LoginNotFound))?;
-        let owner = owner(&options.policies.in_force(&view), &view, user, login)
-            .map_err(|refused| ApiError::refused(ACTION, &refused))?;
+        let policy = options.policies.in_force(&view);
+        let owner = owner(&policy, &view, user, login).map_err(|refused| ApiError::refused(ACTION, &refused))?;
         let command = Command::ApproveLogin {
             auth_id: auth_id.clone(),
             user,
+            v4_pools: policy.ip_pools(&owner),
             owner,
             method: RegisterMethod::Cli,
             policy_version: view.policy_version(),

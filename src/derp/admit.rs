@@ -191,6 +191,7 @@ mod tests {
             cap_ver: CapVer(130),
             expiry: None,
             seed: 1,
+            v4_pools: Vec::new(),
         };
         cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await.unwrap();
         (cluster, node_key)

@@ -121,6 +121,7 @@ mod tests {
                     cap_ver: CapVer(142),
                     expiry: None,
                     seed: 0,
+                    v4_pools: Vec::new(),
                 },
             },
         ];

@@ -2,8 +2,11 @@
 
 use super::Policy;
 use super::alias::Alias;
+use super::posture::Facts;
 use super::ranges::Range;
 use super::tailnet::{Device, Tailnet};
+use crate::state::{NodeId, Owner};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -23,6 +26,19 @@ impl Policy {
     pub(super) fn gives_traits(&self) -> bool {
         let mut given = self.attrs.iter().flat_map(|entry| &entry.attributes);
         self.disable_ipv4 || given.any(|name| name == DISABLE_IPV4)
+    }
+
+    /// Where a new node of this owner gets its IPv4 address, in order; empty: anywhere.
+    pub(super) fn ip_pools(&self, tailnet: &Tailnet, owner: &Owner) -> Vec<Ipv4Net> {
+        // It has no address yet, so no target that is one fits it.
+        let (ips, routes, facts) = (Vec::new(), Vec::new(), Facts::default());
+        let device = Device { id: NodeId(0), owner: owner.clone(), ips, routes, exit: false, facts };
+        let is_target = |alias: &Alias| match alias {
+            Alias::Any => true,
+            _ => alias.owns(alias.users(&self.names, tailnet).as_ref(), &device),
+        };
+        let entries = self.attrs.iter().filter(|entry| !entry.pools.is_empty());
+        entries.filter(|entry| entry.targets.iter().any(is_target)).flat_map(|entry| entry.pools.clone()).collect()
     }
 
     /// The attributes that the policy gives to a device.

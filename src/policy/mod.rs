@@ -156,10 +156,6 @@ impl Policy {
 
     /// Refuses by name what is understood but not acted on.
     fn check_supported(&self) -> Result<(), PolicyError> {
-        if self.attrs.iter().any(|entry| !entry.pools.is_empty()) {
-            let text = "policy \"ipPool\" in \"nodeAttrs\" is not supported yet: remove it";
-            return Err(PolicyError::new(text.into()));
-        }
         let in_rules = self.aliases().find_map(|alias| match alias {
             Alias::Role(role) => Some(role),
             _ => None,

@@ -107,7 +107,6 @@ fn what_does_not_act_yet_is_not_put_in_force() {
     let state = state(&[]);
     let rule = |end: &str| format!(r#"{{"tagOwners": {{"tag:r": []}}, "grants": [{{"src": ["*"], {end}}}]}}"#);
     for (text, part) in [
-        (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]}"#.to_owned(), "\"ipPool\""),
         (rule(r#""dst": ["autogroup:admin"], "ip": ["*"]"#), "\"autogroup:admin\""),
         (r#"{"tagOwners": {"tag:a": ["autogroup:owner"]}}"#.to_owned(), "\"autogroup:owner\""),
     ] {
@@ -238,6 +237,7 @@ pub(super) fn tailnet(users: &[&str]) -> State {
                     cap_ver: CapVer(142),
                     expiry: None,
                     seed: 0,
+                    v4_pools: Vec::new(),
                 },
             },
         );
@@ -359,4 +359,25 @@ fn routes_are_approved_for_the_owners_that_the_policy_names() {
         !approves(&alice, "10.1.0.0/16") && !approves(&router, "192.168.0.0/16") && !approves(&router, "0.0.0.0/0")
     );
     assert!(approves(&alice, "0.0.0.0/0") && approves(&alice, "::/0") && !approves(&bob, "::/0"));
+}
+
+#[test]
+fn a_pool_is_for_new_nodes_of_its_targets() {
+    let mut state = tailnet(&["alice", "bob"]);
+    let text = r#"{
+        "tagOwners": {"tag:web": ["alice@"]},
+        "nodeAttrs": [
+            {"target": ["alice@"], "ipPool": ["100.81.0.0/16"]},
+            {"target": ["tag:web", "100.64.0.1"], "ipPool": ["100.82.0.0/16"], "attr": ["x"]},
+            {"target": ["autogroup:member"], "ipPool": ["100.83.0.0/16"]},
+        ],
+    }"#;
+    Policy::check(text, &state).expect("it is good");
+    set(&mut state, text);
+    let policy = Policies::default().in_force(&state);
+    let pools = |owner| policy.ip_pools(&owner).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(pools(Owner::User(UserId(1))), ["100.81.0.0/16", "100.83.0.0/16"]);
+    assert_eq!(pools(Owner::User(UserId(2))), ["100.83.0.0/16"]);
+    assert_eq!(pools(Owner::Tags(["tag:web".parse().expect("a tag")].into())), ["100.82.0.0/16"]);
+    assert_eq!(pools(Owner::Tags(["tag:db".parse().expect("a tag")].into())), [""; 0]);
 }

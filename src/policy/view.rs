@@ -164,6 +164,12 @@ impl PolicyView {
         }
     }
 
+    /// Where a new node with this owner gets its IPv4 address (`ipPool`), in order of
+    /// preference; empty: anywhere in the tailnet's prefix.
+    pub fn ip_pools(&self, owner: &Owner) -> Vec<ipnet::Ipv4Net> {
+        self.policy.ip_pools(self.people(), owner)
+    }
+
     /// Whether `autoApprovers` approves this route of a node with this owner.
     pub fn approves(&self, owner: &Owner, route: IpNet) -> bool {
         self.policy.approves(self.people(), owner, route)

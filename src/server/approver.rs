@@ -132,6 +132,7 @@ mod tests {
             cap_ver: CapVer(142),
             expiry: None,
             seed: 0,
+            v4_pools: Vec::new(),
         };
         cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await.expect("a node");
     }

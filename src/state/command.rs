@@ -3,7 +3,7 @@
 use super::record::*;
 use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, SshCheck, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -117,6 +117,9 @@ pub enum Command {
         method: RegisterMethod,
         policy_version: u64,
         seed: u64,
+        /// As [`Registration::v4_pools`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        v4_pools: Vec<Ipv4Net>,
     },
     /// A verdict without a node: `auth approve` (of an SSH check) or `auth reject`.
     DecideLogin {
@@ -235,6 +238,10 @@ pub struct Registration {
     pub expiry: Option<Time>,
     /// Randomness for the choice of an address.
     pub seed: u64,
+    /// Where the policy wants a new node's IPv4 address to come from: the first of them
+    /// that has a free one. Empty: from the tailnet's whole prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v4_pools: Vec<Ipv4Net>,
 }
 
 /// One thing that a client told a replica.
@@ -311,6 +318,8 @@ impl Command {
             | Command::PutPolicy { .. }
             | Command::StartSshCheck(_)
             | Command::DecideSshCheck { .. } => 2,
+            Command::ApproveLogin { v4_pools, .. } if !v4_pools.is_empty() => 2,
+            Command::RegisterWithKey { registration, .. } if !registration.v4_pools.is_empty() => 2,
             _ => 1,
         }
     }

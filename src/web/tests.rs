@@ -151,6 +151,7 @@ async fn the_page_says_what_was_decided() {
         method: RegisterMethod::Cli,
         policy_version: 0,
         seed: 0,
+        v4_pools: Vec::new(),
     };
     world.cluster.write(approve).await.unwrap();
     let page = world.get(&format!("/register/{id}")).await;

@@ -128,6 +128,7 @@ impl World {
             cap_ver: CapVer::MIN,
             expiry: None,
             seed: 0,
+            v4_pools: Vec::new(),
         };
         match self.cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await {
             Ok(Done::Node(id)) => id,

@@ -163,6 +163,7 @@ fn registration(n: u64) -> Registration {
         cap_ver: CapVer(142),
         expiry: None,
         seed: n,
+        v4_pools: Vec::new(),
     }
 }
 

@@ -229,6 +229,7 @@ async fn register(cluster: &Cluster, number: u8, ephemeral: bool) -> NodeId {
         cap_ver: CapVer(142),
         expiry: None,
         seed: 0,
+        v4_pools: Vec::new(),
     };
     match cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await.unwrap() {
         Done::Node(id) => id,

@@ -68,7 +68,8 @@ impl World {
         let hostinfo =
             Hostinfo { hostname: "web1".into(), json: r#"{"Hostname":"web1"}"#.into(), ..Hostinfo::default() };
         let (machine_key, node_key, cap_ver) = (MACHINE, KEY, CapVer(142));
-        let registration = Registration { machine_key, node_key, hostinfo, cap_ver, expiry: None, seed: 1 };
+        let registration =
+            Registration { machine_key, node_key, hostinfo, cap_ver, expiry: None, seed: 1, v4_pools: Vec::new() };
         self.cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await.unwrap();
     }
 

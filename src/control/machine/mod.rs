@@ -40,7 +40,13 @@ pub(super) fn router(options: &Options) -> Router {
         logins: logins.clone(),
         patience: ssh::PATIENCE,
     };
-    let registrar = Registrar { cluster: cluster.clone(), server_url, logins, patience: FOLLOWUP_PATIENCE };
+    let registrar = Registrar {
+        cluster: cluster.clone(),
+        policies: options.policies.clone(),
+        server_url,
+        logins,
+        patience: FOLLOWUP_PATIENCE,
+    };
     registrations(registrar).merge(ssh_actions(sessions)).merge(maps(cluster, &options.hub)).merge(others())
 }
 

@@ -8,6 +8,7 @@ use super::logins::Logins;
 use super::trouble::Trouble;
 use super::{Peer, body};
 use crate::cluster::{Cluster, WriteError};
+use crate::policy::Policies;
 use crate::state::{
     AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, State, Tag, Time, Verdict, login_source,
 };
@@ -17,6 +18,7 @@ use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
+use ipnet::Ipv4Net;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ pub(super) const FOLLOWUP_PATIENCE: Duration = Duration::from_secs(75);
 /// What a registration needs.
 pub(super) struct Registrar {
     pub cluster: Cluster,
+    pub policies: Arc<Policies>,
     /// This replica's own, without a slash at its end.
     pub server_url: String,
     pub logins: Arc<Logins>,
@@ -165,6 +168,7 @@ impl Registrar {
     ) -> Result<RegisterResponse, Trouble> {
         let key = AuthKey::parse(key).map_err(|error| Trouble::Refused(error.to_string()))?;
         self.exists(&key).await?;
+        let v4_pools = self.pools(&key);
         let registration = Registration {
             machine_key: peer.machine_key,
             node_key: request.node_key,
@@ -172,10 +176,18 @@ impl Registrar {
             cap_ver: request.version,
             expiry: request.expiry.map(Time::from_jiff),
             seed: rand::random(),
+            v4_pools,
         };
         let done =
             self.cluster.write(Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration }).await?;
         self.registered(done)
+    }
+
+    /// Where the policy wants a new node's address to come from.
+    fn pools(&self, key: &AuthKey) -> Vec<Ipv4Net> {
+        let view = self.cluster.view();
+        let known = view.pre_auth_key_by_prefix(&key.prefix);
+        known.map(|known| self.policies.in_force(&view).ip_pools(&known.owner)).unwrap_or_default()
     }
 
     /// A key that was never made is refused without a write: anybody can send

@@ -97,6 +97,7 @@ async fn join(cluster: &Cluster, machine_key: MachineKey, owner: Owner) -> NodeI
         cap_ver: CapVer(142),
         expiry: None,
         seed: 1,
+        v4_pools: Vec::new(),
     };
     match cluster.write(Command::RegisterWithKey { prefix, hash, registration }).await {
         Ok(Done::Node(id)) => id,

@@ -24,7 +24,7 @@ pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -
         logins: logins.clone(),
         patience,
     };
-    let registrar = Registrar { cluster: cluster.clone(), server_url, logins, patience };
+    let registrar = Registrar { cluster: cluster.clone(), policies: Default::default(), server_url, logins, patience };
     registrations(registrar).merge(ssh_actions(sessions)).merge(super::others())
 }
 

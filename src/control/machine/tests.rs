@@ -67,7 +67,16 @@ impl World {
     async fn approve(&self, id: &AuthId, user: UserId, owner: Owner) {
         let policy_version = self.cluster.view().policy_version();
         let method = RegisterMethod::Cli;
-        self.write(Command::ApproveLogin { auth_id: id.clone(), user, owner, method, policy_version, seed: 1 }).await;
+        self.write(Command::ApproveLogin {
+            auth_id: id.clone(),
+            user,
+            owner,
+            method,
+            policy_version,
+            seed: 1,
+            v4_pools: Vec::new(),
+        })
+        .await;
     }
 
     fn node(&self, key: NodeKey) -> Option<Arc<Node>> {
@@ -517,4 +526,15 @@ async fn requests_that_cannot_be_read_are_refused_and_change_nothing() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
     }
     assert_eq!(world.cluster.view().index(), index);
+}
+
+#[tokio::test]
+async fn a_new_nodes_address_is_from_its_policys_pool() {
+    let world = World::new();
+    let alice = world.user("alice").await;
+    let text = r#"{"nodeAttrs": [{"target": ["alice@"], "ipPool": ["100.81.0.0/16"]}]}"#.to_owned();
+    world.write(Command::SetPolicy { text, author: String::new(), expected_version: None }).await;
+    let key = world.key(Owner::User(alice), false, false).await;
+    register(&world.one, MACHINE, node_key(1), with_key(&key)).await;
+    assert_eq!(world.only_node().ipv4, Some("100.81.0.1".parse().unwrap()));
 }

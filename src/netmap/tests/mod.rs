@@ -96,6 +96,7 @@ impl Tailnet {
             cap_ver: CapVer(142),
             expiry: None,
             seed: number,
+            v4_pools: Vec::new(),
         };
         let Done::Node(id) = self.write(Command::RegisterWithKey { prefix, hash, registration }).await else {
             panic!("no node")

@@ -81,6 +81,7 @@ impl Leader {
             cap_ver: CapVer(142),
             expiry: None,
             seed: 0,
+            v4_pools: Vec::new(),
         };
         let Done::Node(id) = self.write(Command::RegisterWithKey { prefix, hash, registration }).await else {
             panic!("no node")

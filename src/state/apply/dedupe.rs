@@ -70,10 +70,16 @@ fn once_a_day(step: &mut Step, key: &str, command: &Command, run: impl FnOnce(&m
 fn fingerprint(command: &Command) -> SecretHash {
     let mut command = command.clone();
     match &mut command {
-        Command::ApproveLogin { policy_version, seed, .. } => (*policy_version, *seed) = (0, 0),
+        Command::ApproveLogin { policy_version, seed, v4_pools, .. } => {
+            (*policy_version, *seed) = (0, 0);
+            v4_pools.clear();
+        }
         Command::SetTags { policy_version, .. } => *policy_version = 0,
         Command::BackfillIps { seed } => *seed = 0,
-        Command::RegisterWithKey { registration, .. } => registration.seed = 0,
+        Command::RegisterWithKey { registration, .. } => {
+            registration.seed = 0;
+            registration.v4_pools.clear();
+        }
         _ => {}
     }
     SecretHash::of(&serde_json::to_string(&command).expect("commands have string keys"))

@@ -2,7 +2,7 @@
 
 use super::super::table::Logins;
 use super::super::*;
-use super::register::{self, Arrival, Terms};
+use super::register::{self, Arrival, Lot, Terms};
 use super::step::Step;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) struct Approval<'a> {
     pub owner: &'a Owner,
     pub method: RegisterMethod,
     pub policy_version: u64,
-    pub seed: u64,
+    pub lot: Lot<'a>,
 }
 
 /// The login becomes a node: one that its machine has already, if the owner
@@ -78,7 +78,7 @@ pub(super) fn approve(step: &mut Step, id: &AuthId, approval: Approval) -> Outco
     let terms = Terms { owner: approval.owner.clone(), method: approval.method, auth_key: None, ephemeral: false };
     let node = match existing {
         Some(node) => register::renew(step, node.id, &arrival, terms)?,
-        None => register::create(step, login.machine_key, &arrival, terms, approval.seed)?,
+        None => register::create(step, login.machine_key, &arrival, terms, approval.lot)?,
     };
     step.put::<Logins>(id.clone(), PendingLogin { verdict: Verdict::Registered(node), ..PendingLogin::clone(&login) });
     Ok(Done::Node(node))

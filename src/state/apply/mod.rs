@@ -59,9 +59,14 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
 
         Command::RegisterWithKey { prefix, hash, registration } => register::with_key(step, prefix, hash, registration),
         Command::StartLogin(login) => login::start(step, login),
-        Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed } => {
-            let approval =
-                login::Approval { user: *user, owner, method: *method, policy_version: *policy_version, seed: *seed };
+        Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed, v4_pools } => {
+            let approval = login::Approval {
+                user: *user,
+                owner,
+                method: *method,
+                policy_version: *policy_version,
+                lot: register::Lot { seed: *seed, v4_pools },
+            };
             login::approve(step, auth_id, approval)
         }
         Command::DecideLogin { auth_id, approve } => login::decide(step, auth_id, *approve),

@@ -115,7 +115,7 @@ pub(super) fn backfill_ips(step: &mut Step, seed: u64) -> Outcome {
         };
         let ipv4 = match (node.ipv4, v4) {
             (Some(address), Some(_)) => Some(address),
-            (_, _) => allocate_v4(step, seed)?,
+            (_, _) => allocate_v4(step, seed, &[])?,
         };
         let ipv6 = match (node.ipv6, v6) {
             (Some(address), Some(_)) => Some(address),
@@ -128,10 +128,15 @@ pub(super) fn backfill_ips(step: &mut Step, seed: u64) -> Outcome {
     Ok(Done::Changes(changes))
 }
 
-/// A free IPv4 address; `None`: the tailnet has no IPv4.
-pub(super) fn allocate_v4(step: &mut Step, seed: u64) -> Result<Option<Ipv4Addr>, Refused> {
+/// A free IPv4 address, out of `pools` if there are any; `None`: the tailnet has no IPv4.
+pub(super) fn allocate_v4(step: &mut Step, seed: u64, pools: &[Ipv4Net]) -> Result<Option<Ipv4Addr>, Refused> {
     let Some(settings) = step.settings().cloned() else { return Err(Refused::NotBootstrapped) };
     let Some(prefix) = settings.prefix_v4 else { return Ok(None) };
+    if !pools.is_empty() {
+        let mut free = pools.iter().filter_map(|pool| addresses::free_v4(*pool, &settings, &step.indexes, None, seed));
+        let all = || pools.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        return free.next().map(Some).ok_or_else(|| Refused::AddressesExhausted(all()));
+    }
     let last = step.tables.counters.get(&()).and_then(|c| c.last_v4);
     let free = addresses::free_v4(prefix, &settings, &step.indexes, last, seed);
     let address = free.ok_or_else(|| Refused::AddressesExhausted(prefix.to_string()))?;

@@ -5,6 +5,7 @@ use super::super::*;
 use super::step::Step;
 use super::{nodes, session};
 use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
+use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,13 @@ pub(super) fn with_key(step: &mut Step, prefix: &str, hash: &SecretHash, registr
     };
     let id = match existing {
         Some(node) => renew(step, node.id, &arrival, terms)?,
-        None => create(step, registration.machine_key, &arrival, terms, registration.seed)?,
+        None => create(
+            step,
+            registration.machine_key,
+            &arrival,
+            terms,
+            Lot { seed: registration.seed, v4_pools: &registration.v4_pools },
+        )?,
     };
     Ok(Done::Node(id))
 }
@@ -74,13 +81,20 @@ pub(super) struct Terms {
     pub ephemeral: bool,
 }
 
+/// What decides about a new node's addresses.
+pub(super) struct Lot<'a> {
+    pub seed: u64,
+    /// As [`Registration::v4_pools`].
+    pub v4_pools: &'a [Ipv4Net],
+}
+
 /// A new node.
 pub(super) fn create(
     step: &mut Step,
     machine_key: MachineKey,
     arrival: &Arrival,
     terms: Terms,
-    seed: u64,
+    lot: Lot,
 ) -> Result<NodeId, Refused> {
     let id = NodeId(step.count(|c| {
         c.nodes += 1;
@@ -96,8 +110,8 @@ pub(super) fn create(
         owner: terms.owner,
         given_name: step.choose_name(&names::sanitize(&arrival.hostinfo.hostname)),
         renamed: false,
-        ipv4: nodes::allocate_v4(step, seed)?,
-        ipv6: nodes::allocate_v6(step, seed)?,
+        ipv4: nodes::allocate_v4(step, lot.seed, lot.v4_pools)?,
+        ipv6: nodes::allocate_v6(step, lot.seed)?,
         hostinfo: arrival.hostinfo.clone(),
         endpoints: Vec::new(),
         cap_ver: arrival.cap_ver,

@@ -94,6 +94,7 @@ fn what_a_proposer_adds_by_itself_does_not_make_another_request() {
         method: RegisterMethod::Cli,
         policy_version: 0,
         seed,
+        v4_pools: Vec::new(),
     };
     let first = keyed(world.proposal(approve(1)), "k");
     let outcome = world.apply(&first);

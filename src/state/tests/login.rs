@@ -10,6 +10,7 @@ fn approve(login: &PendingLogin, user: u64, owner: Owner) -> Command {
         method: RegisterMethod::Cli,
         policy_version: 0,
         seed: 0,
+        v4_pools: Vec::new(),
     }
 }
 

@@ -227,6 +227,7 @@ pub(super) fn registration(n: u8) -> Registration {
         cap_ver: CapVer(142),
         expiry: None,
         seed: u64::from(n),
+        v4_pools: Vec::new(),
     }
 }
 

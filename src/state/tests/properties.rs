@@ -93,6 +93,7 @@ fn command(world: &World, draw: &Draw) -> Command {
             method: RegisterMethod::Cli,
             policy_version: world.state.policy_version(),
             seed: u64::from(b),
+            v4_pools: Vec::new(),
         },
         15 => Command::StartSshCheck(ssh_check(world, id, NodeId(u64::from(b)), a)),
         18 if b % 3 == 0 => {

@@ -246,3 +246,24 @@ fn random_allocation_follows_the_seed() {
     assert_eq!(a.get(x).ipv4, b.get(x).ipv4);
     assert_ne!(a.get(y).ipv4.map(u32::from), a.get(x).ipv4.map(|ip| u32::from(ip) + 1));
 }
+
+#[test]
+fn a_new_node_gets_its_address_from_the_first_pool_with_room_and_keeps_it() {
+    let mut world = World::new();
+    world.key("alice", ALICE, true, false);
+    let from = |n: u8, pools: &[&str]| {
+        let v4_pools = pools.iter().map(|pool| pool.parse().expect("a prefix")).collect();
+        Registration { v4_pools, ..registration(n) }
+    };
+    let mut join = |n: u8, pools: &[&str]| {
+        let id = world.register("alice", from(n, pools));
+        world.get(id).ipv4.expect("an address").to_string()
+    };
+    let pools = ["100.81.0.0/30", "100.82.0.0/30"];
+    let joined: Vec<_> = (1..=4).map(|n| join(n, &pools)).collect();
+    assert_eq!(joined, ["100.81.0.1", "100.81.0.2", "100.82.0.1", "100.82.0.2"]);
+    assert_eq!(join(1, &["100.83.0.0/16"]), "100.81.0.1", "a machine that comes back keeps what it has");
+    assert_eq!(join(5, &[]), "100.64.0.1", "others are not counted on from a pool");
+    let full = Refused::AddressesExhausted("100.81.0.0/30 100.82.0.0/30".into());
+    assert_eq!(world.refused(with_key("alice", from(6, &pools))), full);
+}

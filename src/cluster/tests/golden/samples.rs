@@ -157,6 +157,7 @@ fn after(command: &Command) -> Option<Command> {
                 cap_ver: CapVer(142),
                 expiry: Some(BEGIN + Duration::from_secs(86400)),
                 seed: 7,
+                v4_pools: Vec::new(),
             },
         },
         Command::RegisterWithKey { .. } => Command::StartLogin(PendingLogin {
@@ -178,6 +179,7 @@ fn after(command: &Command) -> Option<Command> {
             method: RegisterMethod::Cli,
             policy_version: 1,
             seed: 8,
+            v4_pools: Vec::new(),
         },
         Command::ApproveLogin { .. } => Command::DecideLogin { auth_id: auth_id(), approve: false },
         Command::DecideLogin { .. } => Command::SetTags { id: NodeId(1), tags: tags(), policy_version: 1 },
