@@ -196,6 +196,7 @@ impl Tailnet {
             cap_ver: CapVer(142),
             expiry: None,
             seed: 0,
+            v4_pools: Vec::new(),
         };
         self.run(Command::RegisterWithKey { prefix, hash: SecretHash::of("secret"), registration });
         NodeId(n)
