@@ -82,7 +82,7 @@ async fn a_policy_that_is_not_understood_is_refused_by_name() {
     let cases = [
         (r#"{"derpMap": {}}"#, "derpMap"),
         (r#"{"postures": {"posture:x": ["custom:tier == 1"]}}"#, "custom:tier"),
-        (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]}"#, "ipPool"),
+        (r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["10.0.0.0/8"]}]}"#, "10.0.0.0/8"),
         (r#"{"acl": []}"#, "acl"),
         (r#"{"acls": [{"action": "deny", "src": ["*"], "dst": ["*:22"]}]}"#, "deny"),
         (r#"{"acls": [{"action": "accept", "src": ["tag:none"], "dst": ["*:22"]}]}"#, "tag:none"),
