@@ -201,8 +201,8 @@ async fn the_secret_is_changed_by_rolling_restarts_under_writes() {
 
     done.store(true, Ordering::Relaxed);
     let written = writer.await.expect("the writer ends");
-    // At least once between any two of the six restarts.
-    assert!(written.len() > 6, "it wrote all the time: {}", written.len());
+    // At least once between two restarts of one round.
+    assert!(written.len() > 3, "it wrote all the time: {}", written.len());
     let users = cluster.json(2, &["users", "list"]);
     for name in &written {
         assert!(users.as_array().expect("users").iter().any(|user| user["name"] == **name), "{name} is there");
