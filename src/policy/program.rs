@@ -93,9 +93,6 @@ pub(super) struct SourceSpec {
 /// One rule for packets or capabilities.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The rule that it comes from: the section, and the place in it, from 0.
-    #[allow(dead_code)]
-    pub rule: (&'static str, usize),
     pub from: From,
     pub gives: Gives,
     pub targets: Vec<Aim>,
@@ -288,13 +285,7 @@ impl Builder<'_> {
     fn everything(&mut self) {
         let from = From::Sources(self.source(&[Alias::Any], &[]));
         let targets = vec![Aim::at(Whither::Everything, vec![Ports::ALL], None)];
-        self.program.lines.push(Line {
-            rule: ("acls", 0),
-            from,
-            gives: Gives::Packets(None),
-            targets,
-            kept_empty: false,
-        });
+        self.program.lines.push(Line { from, gives: Gives::Packets(None), targets, kept_empty: false });
     }
 
     fn rule(&mut self, rule: &Rule) {
@@ -302,7 +293,7 @@ impl Builder<'_> {
         for access in &rule.access {
             let destinations = || access.destinations.iter().map(|(alias, ports)| (alias, ports.as_slice()));
             let targets = self.targets(destinations(), &rule.via);
-            self.line(rule.number, From::Sources(source), Gives::Packets(access.protocol), targets, false);
+            self.line(From::Sources(source), Gives::Packets(access.protocol), targets, false);
             let own = destinations().filter(|(alias, _)| **alias == Alias::SelfOwned);
             let ports: Vec<Ports> = own.flat_map(|(_, ports)| ports.to_vec()).collect();
             if !ports.is_empty() {
@@ -321,7 +312,7 @@ impl Builder<'_> {
         let back_map: Option<Arc<str>> = (!back.is_empty()).then(|| json(&back).into());
         if !rule.sources.is_empty() {
             let targets = self.targets(rule.app_destinations.iter().map(|alias| (alias, [].as_slice())), &rule.via);
-            self.line(rule.number, From::Sources(source), Gives::Capabilities(map.clone()), targets, true);
+            self.line(From::Sources(source), Gives::Capabilities(map.clone()), targets, true);
         }
         if rule.app_destinations.contains(&Alias::SelfOwned) {
             for map in [Some(map), back_map.clone()].into_iter().flatten() {
@@ -337,7 +328,7 @@ impl Builder<'_> {
                 let here = self.program.sources[source].owners.clone();
                 vec![Aim::at(Whither::Devices, Vec::new(), Some(here))]
             };
-            self.line(rule.number, from, Gives::Capabilities(map), targets, false);
+            self.line(from, Gives::Capabilities(map), targets, false);
         }
     }
 
@@ -348,12 +339,12 @@ impl Builder<'_> {
         let users = sources.iter().filter(|alias| alias.is_personal());
         let of: Bits = users.filter_map(|alias| self.program.selectors.of_owner(alias, self.names)).collect();
         let targets = vec![Aim::at(Whither::Devices, ports, None)];
-        self.line(rule.number, From::Own((!everybody).then_some(of), rule.postures.clone()), gives, targets, false);
+        self.line(From::Own((!everybody).then_some(of), rule.postures.clone()), gives, targets, false);
     }
 
-    fn line(&mut self, rule: (&'static str, usize), from: From, gives: Gives, targets: Vec<Aim>, kept_empty: bool) {
+    fn line(&mut self, from: From, gives: Gives, targets: Vec<Aim>, kept_empty: bool) {
         if !targets.is_empty() {
-            self.program.lines.push(Line { rule, from, gives, targets, kept_empty });
+            self.program.lines.push(Line { from, gives, targets, kept_empty });
         }
     }
 
