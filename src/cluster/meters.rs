@@ -35,6 +35,7 @@ impl Meters {
         describe_histogram!("quorumscale_apply_batch_entries", "Entries that were applied together.");
         describe_histogram!("quorumscale_append_batch_entries", "Entries that were appended to the log together.");
         describe_histogram!("quorumscale_sync_batch_writes", "Writes to the log that one sync of the disk covered.");
+        describe_histogram!("quorumscale_store_sync_seconds", "One sync of the log to the disk.");
         describe_gauge!(
             "quorumscale_writes_in_flight",
             "Commands of this replica that have no outcome yet, or wait for their turn."
