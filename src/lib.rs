@@ -20,6 +20,7 @@
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
+//! | [`swarm`] | a load driver: many clients at once, and what they measure | `control`'s Noise, `tailcfg` |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
 
 pub mod api;
@@ -34,5 +35,6 @@ pub mod netmap;
 pub mod policy;
 pub mod server;
 pub mod state;
+pub mod swarm;
 pub mod tailcfg;
 pub mod web;

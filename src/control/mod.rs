@@ -13,6 +13,8 @@ mod noise;
 mod server_key;
 mod upgrade;
 
+pub(crate) use noise::{InitiateError, Initiator};
+
 use crate::cluster::Cluster;
 use crate::netmap::Hub;
 use crate::policy::Policies;

@@ -1,0 +1,208 @@
+//! A load driver: many nodes in one process that speak the clients' protocol, and measure
+//! how fast a server serves them. `quorumscale debug swarm` runs it, and `make bench`.
+//!
+//! It knows nothing of the server but its protocol. [`run`] goes through the phases in
+//! order: `join` and `connect`, what changes cost (`fanout`, `flap`), a `storm`, and at
+//! last the nodes log out. `connection` is one Noise connection with HTTP/2 inside, `frames` a map stream's
+//! messages, `node` a client that holds its stream and comes back, `observe` what it
+//! reads in messages without decoding their JSON.
+
+mod bare;
+mod connection;
+mod fanout;
+mod frames;
+mod node;
+mod observe;
+mod phases;
+mod processes;
+mod progress;
+mod quantiles;
+mod report;
+mod storm;
+
+pub use connection::{Server, UnfitServer};
+pub use progress::Progress;
+pub use quantiles::Quantiles;
+pub use report::{Bare, Connect, Fanout, Flap, Idle, Join, Kind, Leave, Phase, Report, Storm, Usage};
+
+use arc_swap::ArcSwapOption;
+use node::Node;
+use observe::Watch;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// What the nodes claim to be: Tailscale 1.102 (protocol section 1.2).
+const VERSION: u16 = 142;
+/// Complaints that are kept; thousands of nodes may all have the same one.
+const COMPLAINTS: usize = 10;
+
+/// What to do.
+pub struct Plan {
+    /// The nodes are spread over them; a node whose stream broke goes to the next one.
+    pub servers: Vec<Server>,
+    pub keys: AuthKeys,
+    pub nodes: usize,
+    /// Registrations, and streams that open, at a time.
+    pub concurrency: usize,
+    /// Changes of each kind that are measured.
+    pub rounds: usize,
+    /// Streams that are dropped and opened again, one after the other.
+    pub flaps: usize,
+    /// How long nothing happens after all are connected, to see what idle streams cost.
+    pub idle: Duration,
+    /// A shell command to run with all nodes connected.
+    pub storm: Option<String>,
+    /// How long after the storm marks of offline peers are still counted.
+    pub watch_offline: Duration,
+    /// The servers' processes, whose memory and processor time are measured.
+    pub pids: Vec<u32>,
+    /// How long a phase may take.
+    pub patience: Duration,
+    /// How long it is quiet between two phases.
+    pub settle: Duration,
+    /// What the nodes' names begin with.
+    pub prefix: String,
+    /// Whether the nodes log out at the end; a server deletes ephemeral nodes then.
+    pub leave: bool,
+}
+
+/// What nodes register with.
+pub enum AuthKeys {
+    /// One reusable key.
+    One(String),
+    /// A single-use key for each node.
+    Each(Vec<String>),
+}
+
+impl AuthKeys {
+    fn of(&self, node: usize) -> &str {
+        match self {
+            Self::One(key) => key,
+            Self::Each(keys) => keys.get(node % keys.len().max(1)).map_or("", String::as_str),
+        }
+    }
+}
+
+/// Keys are secrets.
+impl std::fmt::Debug for AuthKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuthKeys(redacted)")
+    }
+}
+
+/// Runs all phases. What fails in one shows in its figures and in the complaints; the
+/// next ones are tried all the same.
+pub async fn run(plan: Plan, progress: &Progress) -> Report {
+    let swarm = Arc::new(Swarm::new(plan));
+    let mut report = Report { nodes: swarm.plan.nodes, idle: swarm.usage(), ..Report::default() };
+    report.join = Some(swarm.phase(phases::join(&swarm, progress)).await);
+    report.connect = Some(swarm.phase(phases::connect(&swarm, progress)).await);
+    if !swarm.plan.idle.is_zero() {
+        let joined = report.join.as_ref().and_then(|join| join.server_rss_mib);
+        report.connected_idle = Some(swarm.phase(phases::idle(&swarm, joined, progress)).await);
+    }
+    report.fanout = Some(swarm.phase(fanout::run(&swarm, progress)).await);
+    report.flap = Some(swarm.phase(phases::flap(&swarm, progress)).await);
+    if let Some(command) = &swarm.plan.storm {
+        report.storm = Some(swarm.phase(storm::run(&swarm, command, progress)).await);
+    }
+    swarm.stop();
+    if swarm.plan.leave {
+        report.leave = Some(swarm.phase(phases::leave(&swarm, progress)).await);
+    }
+    progress.done();
+    report.complaints = swarm.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    report.driver_cpu_s = processes::usage(&[std::process::id()]).and_then(|usage| usage.cpu_s);
+    report
+}
+
+/// What all nodes share.
+struct Swarm {
+    plan: Plan,
+    nodes: RwLock<Vec<Arc<Node>>>,
+    /// What nodes look for in what they are sent.
+    watch: ArcSwapOption<Watch>,
+    /// Whether marks of offline peers are counted, and how many there were.
+    counting: AtomicBool,
+    offline: AtomicU64,
+    stopped: AtomicBool,
+    complaints: Mutex<Vec<String>>,
+}
+
+impl Swarm {
+    fn new(plan: Plan) -> Self {
+        let nodes = (0..plan.nodes).map(|number| Node::new(number, &plan)).collect();
+        Self {
+            plan,
+            nodes: RwLock::new(nodes),
+            watch: ArcSwapOption::empty(),
+            counting: AtomicBool::new(false),
+            offline: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            complaints: Mutex::default(),
+        }
+    }
+
+    /// The nodes that there are now.
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn any_node(&self) -> Arc<Node> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes[rand::random_range(0..nodes.len())].clone()
+    }
+
+    fn add(&self, node: Arc<Node>) {
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner).push(node);
+    }
+
+    /// Does a phase, and adds what it cost.
+    async fn phase<T>(&self, phase: impl Future<Output = T>) -> Phase<T> {
+        let (before, begun) = (self.usage(), std::time::Instant::now());
+        let result = phase.await;
+        let wall_s = begun.elapsed().as_secs_f64();
+        let after = self.usage();
+        let cpu = |usage: &Option<Usage>| usage.as_ref().and_then(|usage| usage.cpu_s);
+        let server_cpu_s = cpu(&after).zip(cpu(&before)).map(|(after, before)| after - before);
+        let server_rss_mib = after.and_then(|usage| usage.rss_mib);
+        tokio::time::sleep(self.plan.settle).await;
+        Phase { wall_s, server_cpu_s, server_rss_mib, result }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        processes::usage(&self.plan.pids)
+    }
+
+    fn complain(&self, complaint: String) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() < COMPLAINTS {
+            complaints.push(complaint);
+        }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.nodes().iter().for_each(|node| node.hang_up());
+    }
+}
+
+/// Calls `work` for each node, `at_once` at a time, in order.
+async fn each<F>(nodes: Vec<Arc<Node>>, at_once: usize, work: impl Fn(Arc<Node>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(tokio::sync::Semaphore::new(at_once.max(1)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for node in nodes {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let work = work(node);
+        tasks.spawn(async move {
+            work.await;
+            drop(place);
+        });
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+}
