@@ -65,6 +65,12 @@ impl Server {
         Ok(Self { address, authority, key })
     }
 
+    /// Whether it says that it can serve.
+    pub(super) async fn is_well(&self) -> bool {
+        let asked = tokio::time::timeout(Duration::from_secs(1), get(self.address, &self.authority, "/health"));
+        matches!(asked.await, Ok(Ok((status, _))) if status.is_success())
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -73,26 +79,31 @@ impl Server {
 
 /// `GET /key`.
 async fn ask_key(address: SocketAddr, authority: &str) -> Result<MachineKey, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let tcp = TcpStream::connect(address).await.map_err(|e| text(&e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.map_err(|e| text(&e))?;
-    let connection = tokio::spawn(connection);
-    let request =
-        http::Request::get(format!("/key?v={VERSION}")).header("Host", authority).body(Full::<Bytes>::default());
-    let response = sender.send_request(request.map_err(|e| text(&e))?).await.map_err(|e| text(&e))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LONGEST_HEAD).collect().await.map_err(|e| text(&e))?.to_bytes();
-    connection.abort();
-    if !status.is_success() {
-        return Err(format!("GET /key: {status}"));
-    }
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Keys {
         public_key: MachineKey,
     }
-    serde_json::from_slice(&body).map(|keys: Keys| keys.public_key).map_err(|e| format!("GET /key: {e}"))
+    let (status, body) = get(address, authority, &format!("/key?v={VERSION}")).await?;
+    if !status.is_success() {
+        return Err(format!("GET /key: {status}"));
+    }
+    serde_json::from_slice(&body).map(|keys: Keys| keys.public_key).map_err(|error| format!("GET /key: {error}"))
+}
+
+/// A request on a connection of its own.
+async fn get(address: SocketAddr, authority: &str, path: &str) -> Result<(http::StatusCode, Bytes), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let tcp = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.map_err(|e| text(&e))?;
+    let mut connections = tokio::task::JoinSet::new();
+    connections.spawn(connection);
+    let request = http::Request::get(path).header("Host", authority).body(Full::<Bytes>::default());
+    let response = sender.send_request(request.map_err(|e| text(&e))?).await.map_err(|e| text(&e))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LONGEST_HEAD).collect().await.map_err(|e| text(&e))?;
+    Ok((status, body.to_bytes()))
 }
 
 /// Why a connection or a request came to nothing.

@@ -4,7 +4,7 @@ use super::node::Node;
 use super::observe::Watch;
 use super::quantiles::Quantiles;
 use super::report::{Fanout, Kind};
-use super::{Progress, Swarm, bare};
+use super::{Progress, SPARES, Swarm, bare};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what came with a new node may take to be over, before its next change is measured.
 const QUIET: Duration = Duration::from_millis(300);
-/// At most so many nodes more than were asked for, which come online one after the other.
-const MOST_SPARES: usize = 10;
 /// What encryption and HTTP/2 add to a message: a record's header and tag, a frame's header.
 const ENVELOPE: usize = 3 + 16 + 9;
 
 /// Changes of endpoints, and a bare TCP fan-out of the same bytes; then changes of home
 /// relays, and nodes that come online.
 pub(super) async fn run(swarm: &Arc<Swarm>, progress: &Progress) -> Fanout {
-    let bar = progress.start("fanout", swarm.plan.rounds * 2 + swarm.plan.rounds.min(MOST_SPARES));
+    let has_key = |spare: &usize| swarm.plan.keys.of(swarm.plan.nodes + spare).is_some();
+    let spares = (0..swarm.plan.rounds.min(SPARES)).take_while(has_key).count();
+    let bar = progress.start("fanout", swarm.plan.rounds * 2 + spares);
     let received = || swarm.nodes().iter().map(|node| node.bytes.load(Ordering::Relaxed)).sum::<u64>();
     let before = received();
     let mut endpoint = Rounds::default();
@@ -50,7 +50,7 @@ pub(super) async fn run(swarm: &Arc<Swarm>, progress: &Progress) -> Fanout {
         bar.step();
     }
     let mut online = Rounds::default();
-    for _ in 0..swarm.plan.rounds.min(MOST_SPARES) {
+    for _ in 0..spares {
         online.add(swarm, come_online(swarm).await);
         bar.step();
     }

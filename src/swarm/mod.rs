@@ -2,7 +2,7 @@
 //! how fast a server serves them. `quorumscale debug swarm` runs it, and `make bench`.
 //!
 //! It knows nothing of the server but its protocol. [`run`] goes through the phases in
-//! order: `join` and `connect`, what changes cost (`fanout`, `flap`), a `storm`, and at
+//! order: `join`, a `restart`, `connect`, what changes cost (`fanout`, `flap`), a `storm`, and at
 //! last the nodes log out. `connection` is one Noise connection with HTTP/2 inside, `frames` a map stream's
 //! messages, `node` a client that holds its stream and comes back, `observe` what it
 //! reads in messages without decoding their JSON.
@@ -23,11 +23,12 @@ mod storm;
 pub use connection::{Server, UnfitServer};
 pub use progress::Progress;
 pub use quantiles::Quantiles;
-pub use report::{Bare, Connect, Fanout, Flap, Idle, Join, Kind, Leave, Phase, Report, Storm, Usage};
+pub use report::{Bare, Connect, Fanout, Flap, Idle, Join, Kind, Leave, Phase, Report, Restart, Storm, Usage};
 
 use arc_swap::ArcSwapOption;
 use node::Node;
 use observe::Watch;
+use processes::Used;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -51,12 +52,18 @@ pub struct Plan {
     pub flaps: usize,
     /// How long nothing happens after all are connected, to see what idle streams cost.
     pub idle: Duration,
+    /// A shell command that restarts all servers, to run with all nodes registered and
+    /// none connected.
+    pub restart: Option<String>,
     /// A shell command to run with all nodes connected.
     pub storm: Option<String>,
+    /// The last phase before the nodes leave.
+    pub until: Until,
     /// How long after the storm marks of offline peers are still counted.
     pub watch_offline: Duration,
-    /// The servers' processes, whose memory and processor time are measured.
-    pub pids: Vec<u32>,
+    /// The servers' processes, whose memory and processor time are measured. `None`: those
+    /// that listen where the servers are.
+    pub pids: Option<Vec<u32>>,
     /// How long a phase may take.
     pub patience: Duration,
     /// How long it is quiet between two phases.
@@ -67,6 +74,20 @@ pub struct Plan {
     pub leave: bool,
 }
 
+/// Where to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    Join,
+    Connect,
+    Fanout,
+    /// All phases.
+    Storm,
+}
+
+/// Nodes that join while changes are measured, one after the other: each is seen coming
+/// online. Single-use keys are needed for them, too.
+pub const SPARES: usize = 10;
+
 /// What nodes register with.
 pub enum AuthKeys {
     /// One reusable key.
@@ -76,10 +97,11 @@ pub enum AuthKeys {
 }
 
 impl AuthKeys {
-    fn of(&self, node: usize) -> &str {
+    /// The key of a node by its number; `None`: there are too few.
+    fn of(&self, node: usize) -> Option<&str> {
         match self {
-            Self::One(key) => key,
-            Self::Each(keys) => keys.get(node % keys.len().max(1)).map_or("", String::as_str),
+            Self::One(key) => Some(key),
+            Self::Each(keys) => keys.get(node).map(String::as_str),
         }
     }
 }
@@ -95,26 +117,43 @@ impl std::fmt::Debug for AuthKeys {
 /// next ones are tried all the same.
 pub async fn run(plan: Plan, progress: &Progress) -> Report {
     let swarm = Arc::new(Swarm::new(plan));
-    let mut report = Report { nodes: swarm.plan.nodes, idle: swarm.usage(), ..Report::default() };
-    report.join = Some(swarm.phase(phases::join(&swarm, progress)).await);
-    report.connect = Some(swarm.phase(phases::connect(&swarm, progress)).await);
-    if !swarm.plan.idle.is_zero() {
-        let joined = report.join.as_ref().and_then(|join| join.server_rss_mib);
-        report.connected_idle = Some(swarm.phase(phases::idle(&swarm, joined, progress)).await);
-    }
-    report.fanout = Some(swarm.phase(fanout::run(&swarm, progress)).await);
-    report.flap = Some(swarm.phase(phases::flap(&swarm, progress)).await);
-    if let Some(command) = &swarm.plan.storm {
-        report.storm = Some(swarm.phase(storm::run(&swarm, command, progress)).await);
-    }
+    let mut report = Report { nodes: swarm.plan.nodes, idle: swarm.used().usage(), ..Report::default() };
+    perform(&swarm, &mut report, progress).await;
     swarm.stop();
     if swarm.plan.leave {
         report.leave = Some(swarm.phase(phases::leave(&swarm, progress)).await);
     }
     progress.done();
     report.complaints = swarm.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    report.driver_cpu_s = processes::usage(&[std::process::id()]).and_then(|usage| usage.cpu_s);
+    report.driver_cpu_s = Used::by(&[std::process::id()]).usage().map(|usage| usage.cpu_s);
     report
+}
+
+async fn perform(swarm: &Arc<Swarm>, report: &mut Report, progress: &Progress) {
+    let until = swarm.plan.until;
+    report.join = Some(swarm.phase(phases::join(swarm, progress)).await);
+    let mut unconnected = report.join.as_ref().and_then(|join| join.server_rss_mib);
+    if let Some(command) = &swarm.plan.restart {
+        swarm.nodes().iter().for_each(|node| node.hang_up());
+        report.restart = Some(swarm.phase(storm::restart(swarm, command, progress)).await);
+        // After the phase's rest, so that what a start leaves behind has settled.
+        unconnected = swarm.used().usage().map(|usage| usage.rss_mib);
+    }
+    if until >= Until::Connect {
+        report.connect = Some(swarm.phase(phases::connect(swarm, progress)).await);
+        if !swarm.plan.idle.is_zero() {
+            report.connected_idle = Some(swarm.phase(phases::idle(swarm, unconnected, progress)).await);
+        }
+    }
+    if until >= Until::Fanout {
+        report.fanout = Some(swarm.phase(fanout::run(swarm, progress)).await);
+    }
+    if until >= Until::Storm {
+        report.flap = Some(swarm.phase(phases::flap(swarm, progress)).await);
+        if let Some(command) = &swarm.plan.storm {
+            report.storm = Some(swarm.phase(storm::run(swarm, command, progress)).await);
+        }
+    }
 }
 
 /// What all nodes share.
@@ -127,13 +166,16 @@ struct Swarm {
     counting: AtomicBool,
     offline: AtomicU64,
     stopped: AtomicBool,
+    pids: Mutex<Vec<u32>>,
     complaints: Mutex<Vec<String>>,
 }
 
 impl Swarm {
     fn new(plan: Plan) -> Self {
         let nodes = (0..plan.nodes).map(|number| Node::new(number, &plan)).collect();
+        let pids = plan.pids.clone().unwrap_or_else(|| Server::processes(&plan.servers));
         Self {
+            pids: Mutex::new(pids),
             plan,
             nodes: RwLock::new(nodes),
             watch: ArcSwapOption::empty(),
@@ -160,19 +202,30 @@ impl Swarm {
 
     /// Does a phase, and adds what it cost.
     async fn phase<T>(&self, phase: impl Future<Output = T>) -> Phase<T> {
-        let (before, begun) = (self.usage(), std::time::Instant::now());
+        let (before, begun) = (self.used(), std::time::Instant::now());
         let result = phase.await;
         let wall_s = begun.elapsed().as_secs_f64();
-        let after = self.usage();
-        let cpu = |usage: &Option<Usage>| usage.as_ref().and_then(|usage| usage.cpu_s);
-        let server_cpu_s = cpu(&after).zip(cpu(&before)).map(|(after, before)| after - before);
-        let server_rss_mib = after.and_then(|usage| usage.rss_mib);
+        let after = self.used();
+        let server_cpu_s = after.cpu_since(&before);
+        let server_rss_mib = after.usage().map(|usage| usage.rss_mib);
         tokio::time::sleep(self.plan.settle).await;
         Phase { wall_s, server_cpu_s, server_rss_mib, result }
     }
 
-    fn usage(&self) -> Option<Usage> {
-        processes::usage(&self.plan.pids)
+    /// What the servers have used so far.
+    fn used(&self) -> Used {
+        Used::by(&self.pids())
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The servers are other processes now.
+    fn look_for_processes(&self) {
+        if self.plan.pids.is_none() {
+            *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = Server::processes(&self.plan.servers);
+        }
     }
 
     fn complain(&self, complaint: String) {

@@ -71,7 +71,8 @@ impl Node {
     /// Registers with a key.
     pub async fn register(&self, swarm: &Swarm) -> Result<(), Trouble> {
         let mut request = self.registration();
-        request["Auth"] = json!({ "AuthKey": swarm.plan.keys.of(self.number) });
+        let missing = || Trouble::Answer { path: "/machine/register", what: "no single-use key is left for it".into() };
+        request["Auth"] = json!({ "AuthKey": swarm.plan.keys.of(self.number).ok_or_else(missing)? });
         let answer = self.ask(swarm, "/machine/register", &request).await?;
         if answer["MachineAuthorized"] == true && answer["Error"].as_str().unwrap_or_default().is_empty() {
             return Ok(());

@@ -94,26 +94,24 @@ pub(super) async fn connect(swarm: &Arc<Swarm>, progress: &Progress) -> Connect 
     }
 }
 
-/// Nothing changes. `joined` is the servers' memory when all nodes were in state and none
-/// was connected, in MiB.
-pub(super) async fn idle(swarm: &Arc<Swarm>, joined: Option<f64>, progress: &Progress) -> Idle {
+/// Nothing changes. `unconnected` is the servers' memory when all nodes were in state and
+/// none was connected, in MiB.
+pub(super) async fn idle(swarm: &Arc<Swarm>, unconnected: Option<f64>, progress: &Progress) -> Idle {
     let bar = progress.start("idle", usize::try_from(swarm.plan.idle.as_secs()).unwrap_or(usize::MAX));
-    let before = swarm.usage();
+    let before = swarm.used();
     let begun = Instant::now();
     while begun.elapsed() < swarm.plan.idle {
         tokio::time::sleep(Duration::from_secs(1).min(swarm.plan.idle)).await;
         bar.step();
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let after = swarm.usage();
-    let cpu = |usage: &Option<super::Usage>| usage.as_ref().and_then(|usage| usage.cpu_s);
-    let replicas = swarm.plan.pids.len().max(1) as f64;
-    let percent = |(after, before): (f64, f64)| 100.0 * (after - before) / seconds / replicas;
-    let rss = after.as_ref().and_then(|usage| usage.rss_mib);
+    let after = swarm.used();
+    let replicas = swarm.pids().len().max(1) as f64;
+    let rss = after.usage().map(|usage| usage.rss_mib);
     Idle {
         seconds,
-        cpu_percent_of_a_core_per_server: cpu(&after).zip(cpu(&before)).map(percent),
-        kib_per_node: rss.zip(joined).map(|(now, joined)| (now - joined) * 1024.0 / swarm.plan.nodes as f64),
+        cpu_percent_of_a_core_per_server: after.cpu_since(&before).map(|cpu| 100.0 * cpu / seconds / replicas),
+        kib_per_node: rss.zip(unconnected).map(|(now, before)| (now - before) * 1024.0 / swarm.plan.nodes as f64),
     }
 }
 

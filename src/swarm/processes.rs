@@ -1,22 +1,44 @@
 //! What processes use, from `/proc`.
 
 use super::report::Usage;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A processor's time is counted in hundredths of a second, whatever the machine.
 const TICKS: f64 = 100.0;
 
-/// The sum over processes; `None`: none of them is there.
-pub(super) fn usage(pids: &[u32]) -> Option<Usage> {
-    let found: Vec<(f64, f64)> = pids.iter().filter_map(|pid| one(*pid)).collect();
-    let sum = |part: fn(&(f64, f64)) -> f64| found.iter().map(part).sum();
-    (!found.is_empty()).then(|| Usage { cpu_s: Some(sum(|one| one.0)), rss_mib: Some(sum(|one| one.1)) })
+/// What each of some processes has used so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Used(BTreeMap<u32, One>);
+
+#[derive(Clone, Copy, Debug)]
+struct One {
+    cpu_s: f64,
+    rss_mib: f64,
+}
+
+impl Used {
+    /// Those of them that are there.
+    pub fn by(pids: &[u32]) -> Self {
+        Self(pids.iter().filter_map(|pid| Some((*pid, one(*pid)?))).collect())
+    }
+
+    /// The sum; `None`: none of them is there.
+    pub fn usage(&self) -> Option<Usage> {
+        let sum = |part: fn(&One) -> f64| self.0.values().map(part).sum();
+        (!self.0.is_empty()).then(|| Usage { cpu_s: sum(|one| one.cpu_s), rss_mib: sum(|one| one.rss_mib) })
+    }
+
+    /// Seconds of processor time since then, of those that are there now.
+    pub fn cpu_since(&self, before: &Self) -> Option<f64> {
+        let since = |(pid, one): (&u32, &One)| one.cpu_s - before.0.get(pid).map_or(0.0, |before| before.cpu_s);
+        (!self.0.is_empty()).then(|| self.0.iter().map(since).sum())
+    }
 }
 
 /// Seconds of processor time, and MiB of resident memory.
-fn one(pid: u32) -> Option<(f64, f64)> {
+fn one(pid: u32) -> Option<One> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, which may have anything in it, is in parentheses.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -24,7 +46,7 @@ fn one(pid: u32) -> Option<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = rss.split_whitespace().next()?.parse().ok()?;
-    Some(((ticks(11)? + ticks(12)?) / TICKS, kib / 1024.0))
+    Some(One { cpu_s: (ticks(11)? + ticks(12)?) / TICKS, rss_mib: kib / 1024.0 })
 }
 
 impl super::Server {
@@ -86,9 +108,19 @@ mod tests {
 
     #[test]
     fn this_process_uses_something() {
-        let usage = usage(&[std::process::id(), u32::MAX]).unwrap();
-        assert!(usage.rss_mib.unwrap() > 1.0, "{usage:?}");
-        assert_eq!(super::usage(&[u32::MAX]), None);
+        let used = Used::by(&[std::process::id(), u32::MAX]);
+        assert!(used.usage().unwrap().rss_mib > 1.0, "{used:?}");
+        assert_eq!(Used::by(&[u32::MAX]).usage(), None);
+    }
+
+    #[test]
+    fn time_is_that_of_the_processes_that_are_there() {
+        let used = |list: &[(u32, f64)]| {
+            Used(list.iter().map(|(pid, cpu_s)| (*pid, One { cpu_s: *cpu_s, rss_mib: 1.0 })).collect())
+        };
+        let before = used(&[(1, 5.0), (2, 7.0)]);
+        assert_eq!(used(&[(2, 8.0), (3, 0.5)]).cpu_since(&before), Some(1.5));
+        assert_eq!(used(&[]).cpu_since(&before), None);
     }
 
     #[cfg(target_endian = "little")]

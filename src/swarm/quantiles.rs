@@ -1,10 +1,10 @@
 //! Medians and worse.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Of times that were measured, in milliseconds; absent if there were none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Quantiles {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,

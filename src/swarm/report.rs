@@ -1,20 +1,26 @@
 //! What was measured. Names have their units in them, and stay as they are: scripts read them.
 
 use super::quantiles::Quantiles;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// All phases that were run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Report {
     pub nodes: usize,
     /// The servers before anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<Phase<Join>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Phase<Restart>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<Phase<Connect>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_idle: Option<Phase<Idle>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fanout: Option<Phase<Fanout>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub flap: Option<Phase<Flap>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm: Option<Phase<Storm>>,
@@ -24,20 +30,19 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_cpu_s: Option<f64>,
     /// What went wrong, the first of it.
+    #[serde(default)]
     pub complaints: Vec<String>,
 }
 
 /// The servers' processes together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Usage {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rss_mib: Option<f64>,
+    pub cpu_s: f64,
+    pub rss_mib: f64,
 }
 
 /// A phase, and what it cost.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Phase<T> {
     pub wall_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +55,7 @@ pub struct Phase<T> {
 }
 
 /// Registrations.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Join {
     pub per_s: f64,
     pub failed: usize,
@@ -58,8 +63,18 @@ pub struct Join {
     pub latency: Quantiles,
 }
 
+/// All servers were restarted, with all nodes in their state.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Restart {
+    pub command_said: String,
+    /// Since the command was started, until all servers were well; absent: not within the
+    /// patience.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving_s: Option<f64>,
+}
+
 /// Streams; the latencies are those of first maps.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Connect {
     pub all_streams_s: f64,
     /// Until everyone knew everyone.
@@ -71,7 +86,7 @@ pub struct Connect {
 }
 
 /// Streams on which nothing happens.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Idle {
     pub seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +97,7 @@ pub struct Idle {
 }
 
 /// One change at a time, by kind.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Fanout {
     #[serde(flatten)]
     pub endpoint: Kind,
@@ -100,7 +115,7 @@ pub struct Fanout {
 }
 
 /// Changes of one kind. Latencies are from the request to each reader's message.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Kind {
     pub deliveries: usize,
     pub missing: usize,
@@ -115,7 +130,7 @@ pub struct Kind {
 }
 
 /// TCP without anything.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Bare {
     pub bytes: usize,
     pub readers: usize,
@@ -128,7 +143,7 @@ pub struct Bare {
 }
 
 /// Nodes that went and came back.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Flap {
     pub returned: usize,
     #[serde(flatten)]
@@ -136,7 +151,7 @@ pub struct Flap {
 }
 
 /// Seconds since the command was started; absent: not within the patience.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Storm {
     pub command_said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +166,7 @@ pub struct Storm {
 }
 
 /// Nodes that logged out.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Leave {
     pub failed: usize,
 }

@@ -1,7 +1,8 @@
-//! A storm: a command is run with all nodes connected, until everything is as before.
+//! Commands that break something: a storm with all nodes connected, until everything is as
+//! before; a restart of all servers with none.
 
 use super::fanout::announce;
-use super::report::Storm;
+use super::report::{Restart, Storm};
 use super::{Progress, Swarm};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,27 @@ pub(super) async fn run(swarm: &Arc<Swarm>, command: &str, progress: &Progress) 
     swarm.counting.store(false, Ordering::Relaxed);
     storm.offline_marks = swarm.offline.load(Ordering::Relaxed);
     storm
+}
+
+/// Restarts all servers, and waits until all are well.
+pub(super) async fn restart(swarm: &Arc<Swarm>, command: &str, progress: &Progress) -> Restart {
+    let bar = progress.start("restart", 1);
+    let begun = Instant::now();
+    let well = async {
+        // Until the command is over some of the servers are still the old ones.
+        let said = shell(command).await;
+        for server in &swarm.plan.servers {
+            while !server.is_well().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        said
+    };
+    let said = tokio::time::timeout(swarm.plan.patience, well).await;
+    let serving_s = said.is_ok().then(|| begun.elapsed().as_secs_f64());
+    bar.step();
+    swarm.look_for_processes();
+    Restart { command_said: said.unwrap_or_default(), serving_s }
 }
 
 async fn until(deadline: Instant, done: impl Future<Output = ()>) -> Option<()> {

@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Error;
 use crate::cli::go;
 use crate::config::duration;
-use crate::swarm::{AuthKeys, Plan, Progress, Report, Server};
+use crate::swarm::{AuthKeys, Plan, Progress, Report, SPARES, Server, Until};
 use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -53,9 +53,15 @@ pub(super) struct Swarm {
     /// How long to let all streams be idle, and measure what that costs
     #[arg(long, value_name = "duration", default_value = "0s", hide_default_value = true)]
     idle: String,
+    /// Shell command that restarts all servers, to run after all have joined and none is connected
+    #[arg(long, value_name = "command", default_value = "", hide_default_value = true)]
+    restart: String,
     /// Shell command to run with all nodes connected, such as one that kills a replica
     #[arg(long, value_name = "command", default_value = "", hide_default_value = true)]
     storm: String,
+    /// The last phase to run: join, connect, fanout or storm
+    #[arg(long, value_name = "phase", default_value = "storm")]
+    until: String,
     /// How long to count marks of offline peers after the storm is over
     #[arg(long, value_name = "duration", default_value = "0s", hide_default_value = true)]
     watch: String,
@@ -108,14 +114,16 @@ async fn perform(context: &mut Context<'_>, args: Swarm) -> Result<(), Error> {
         given => given.into(),
     };
     let mut plan = Plan {
-        pids: pids(&args, &servers)?,
+        pids: pids(&args)?,
         keys: AuthKeys::Each(Vec::new()),
         nodes,
         concurrency: bounded("--concurrency", args.concurrency, 10_000)?,
         rounds: bounded("--rounds", args.rounds, 10_000)?,
         flaps: usize::try_from(args.flaps).unwrap_or(usize::MAX),
         idle: time("--idle", &args.idle)?,
+        restart: Some(args.restart.clone()).filter(|command| !command.is_empty()),
         storm: Some(args.storm.clone()).filter(|command| !command.is_empty()),
+        until: until(&args.until)?,
         watch_offline: time("--watch", &args.watch)?,
         patience: time("--wait", &args.wait)?,
         settle: time("--settle", &args.settle)?,
@@ -126,8 +134,7 @@ async fn perform(context: &mut Context<'_>, args: Swarm) -> Result<(), Error> {
     let own = match args.auth_key.as_str() {
         "" => {
             let client = context.client()?.patient(Duration::from_secs(30));
-            // Some more nodes come online while changes are measured.
-            let own = own_keys(&client, &args, nodes + plan.rounds).await?;
+            let own = own_keys(&client, &args, nodes + SPARES).await?;
             plan.keys = keys_of(&own);
             Some((client, own))
         }
@@ -169,13 +176,23 @@ async fn servers(args: &Swarm) -> Result<Vec<Server>, Error> {
     }
 }
 
-fn pids(args: &Swarm, servers: &[Server]) -> Result<Vec<u32>, Error> {
+fn pids(args: &Swarm) -> Result<Option<Vec<u32>>, Error> {
     let given = go::strings(&args.pids);
     if given.is_empty() {
-        return Ok(Server::processes(servers));
+        return Ok(None);
     }
     let parse = |pid: &String| pid.parse().map_err(|_| Error::said(format!("--pids: {pid:?} is no process id")));
-    given.iter().map(parse).collect()
+    given.iter().map(parse).collect::<Result<_, _>>().map(Some)
+}
+
+fn until(phase: &str) -> Result<Until, Error> {
+    match phase {
+        "join" => Ok(Until::Join),
+        "connect" => Ok(Until::Connect),
+        "fanout" => Ok(Until::Fanout),
+        "storm" => Ok(Until::Storm),
+        other => Err(Error::said(format!("--until {other:?}: must be join, connect, fanout or storm"))),
+    }
 }
 
 /// Takes what the system allows; the limit, if that is not enough.

@@ -5,13 +5,62 @@ use crate::swarm::{Kind, Phase, Quantiles, Report};
 
 /// A line for each figure, and the complaints below.
 pub(super) fn table(report: &Report, colour: bool) -> String {
-    let mut rows = Rows { table: Table::new(&["Phase", "Measured", "Value"]), phase: "" };
+    let mut table = Table::new(&["Phase", "Measured", "Value"]);
+    for Row { phase, what, value } in rows(report) {
+        table.row(vec![phase.into(), what.into(), value.into()]);
+    }
+    let mut text = table.render(colour);
+    for complaint in &report.complaints {
+        text += &format!("! {complaint}\n");
+    }
+    text
+}
+
+/// A column for each report, in Markdown.
+pub(super) fn side_by_side(reports: &[Report]) -> String {
+    let columns: Vec<Vec<Row>> = reports.iter().map(rows).collect();
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    for column in &columns {
+        for row in column {
+            let line = (row.phase, row.what.clone());
+            if !lines.contains(&line) {
+                // Next to its phase.
+                let at = lines.iter().rposition(|(phase, _)| *phase == line.0).map_or(lines.len(), |at| at + 1);
+                lines.insert(at, line);
+            }
+        }
+    }
+    let nodes = reports.iter().map(|report| format!(" {} nodes |", report.nodes));
+    let mut text =
+        format!("| phase | measured |{}\n|---|---|{}\n", nodes.collect::<String>(), "--:|".repeat(reports.len()));
+    for (phase, what) in lines {
+        let value = |column: &Vec<Row>| {
+            let found = column.iter().find(|row| row.phase == phase && row.what == what);
+            format!(" {} |", found.map_or("-", |row| row.value.as_str()))
+        };
+        text += &format!("| {phase} | {what} |{}\n", columns.iter().map(value).collect::<String>());
+    }
+    text
+}
+
+struct Row {
+    phase: &'static str,
+    what: String,
+    value: String,
+}
+
+fn rows(report: &Report) -> Vec<Row> {
+    let mut rows = Rows { rows: Vec::new(), phase: "" };
     if let Some(join) = rows.enter("join", &report.join) {
         rows.row("nodes registered", format!("{} of {}", report.nodes - join.failed, report.nodes));
         rows.row("registrations a second", format!("{:.0}", join.per_s));
         rows.latency("one registration", &join.latency);
     }
     rows.cost(&report.join);
+    if let Some(restart) = rows.enter("restart", &report.restart) {
+        rows.row("all servers are well", restart.serving_s.map_or("not in time".into(), seconds));
+    }
+    rows.cost(&report.restart);
     if let Some(connect) = rows.enter("connect", &report.connect) {
         rows.row("all streams open", seconds(connect.all_streams_s));
         rows.row("everyone knows everyone", seconds(connect.all_peers_s));
@@ -31,8 +80,8 @@ pub(super) fn table(report: &Report, colour: bool) -> String {
         rows.kind("a changed home relay", &fanout.relay);
         rows.kind("a node that comes online", &fanout.online);
         if let Some(bare) = &fanout.bare {
-            let what = format!("bare TCP, {} bytes to {} readers", bare.bytes, bare.readers);
-            rows.latency(&what, &bare.latency);
+            rows.row("bytes to each reader", bare.bytes.to_string());
+            rows.latency("as many bytes by bare TCP", &bare.latency);
         }
         let ratio = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.1}"));
         rows.row(
@@ -62,15 +111,11 @@ pub(super) fn table(report: &Report, colour: bool) -> String {
         rows.phase = "all";
         rows.row("processor time of the driver", seconds(cpu));
     }
-    let mut text = rows.table.render(colour);
-    for complaint in &report.complaints {
-        text += &format!("! {complaint}\n");
-    }
-    text
+    rows.rows
 }
 
 struct Rows {
-    table: Table,
+    rows: Vec<Row>,
     phase: &'static str,
 }
 
@@ -81,7 +126,7 @@ impl Rows {
     }
 
     fn row(&mut self, what: &str, value: String) {
-        self.table.row(vec![self.phase.into(), what.into(), value.into()]);
+        self.rows.push(Row { phase: self.phase, what: what.into(), value });
     }
 
     fn latency(&mut self, what: &str, latency: &Quantiles) {
@@ -119,6 +164,16 @@ fn quantiles(latency: &Quantiles) -> String {
 mod tests {
     use super::*;
     use crate::swarm::Join;
+
+    #[test]
+    fn reports_side_by_side_have_a_line_for_each_figure_of_any() {
+        let flap = crate::swarm::Flap { returned: 3, latency: Quantiles::default() };
+        let flap = Some(Phase { result: flap, ..Phase::default() });
+        let reports = [Report { nodes: 10, ..Report::default() }, Report { nodes: 30, flap, ..Report::default() }];
+        let text = side_by_side(&reports);
+        assert!(text.starts_with("| phase | measured | 10 nodes | 30 nodes |\n|---|---|--:|--:|\n"), "{text}");
+        assert!(text.contains("| flap | nodes that came back | - | 3 |\n"), "{text}");
+    }
 
     #[test]
     fn what_was_not_run_is_not_shown_and_what_went_wrong_is() {
