@@ -29,7 +29,7 @@ fn routes_in(source: &str) -> Vec<(String, String)> {
     for declaration in source.split(".route(").skip(1) {
         let Some(rest) = declaration.trim_start().strip_prefix('"') else { continue };
         let (path, rest) = rest.split_once('"').unwrap();
-        let end = rest.find(|c| matches!(c, '\n' | ';')).unwrap_or(rest.len());
+        let end = rest.find(['\n', ';']).unwrap_or(rest.len());
         for method in ["get", "post", "put", "delete", "patch", "any", "head", "options"] {
             let call = format!("{method}(");
             if rest[..end].split(|c: char| !c.is_ascii_alphanumeric() && c != '(').any(|word| word.contains(&call)) {
