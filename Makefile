@@ -5,7 +5,8 @@
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
 # make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
-# make bench  measures what changes cost, by the number of nodes (docs/performance.md)
+# make bench  measures what things cost, and three fresh replicas with NODES="100 300 1000"
+#             clients each time (docs/performance.md); tools/bench has more settings
 
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
@@ -47,4 +48,4 @@ corpus:
 
 bench:
 	@tools/check build
-	@tools/cargo bench --locked --bench policy
+	@tools/bench

@@ -18,6 +18,7 @@
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
+//! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`swarm`] | a load driver: many clients at once, and what they measure | `control`'s Noise, `tailcfg` |
@@ -30,6 +31,9 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+#[doc(hidden)]
+pub mod hot;
+pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;

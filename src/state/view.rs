@@ -296,8 +296,39 @@ impl State {
         self.api_key(*self.indexes.api_key_by_prefix.get(prefix)?)
     }
 
+    /// The record of what people changed, from the newest on.
+    pub fn audit(&self) -> impl Iterator<Item = &Arc<AuditRecord>> + '_ {
+        let [mut one, mut other] = audit::AuditList::ALL.map(|list| {
+            let list = list as u64;
+            self.tables.audit.range((list, 0)..=(list, u64::MAX)).rev().map(|(_, record)| record).peekable()
+        });
+        std::iter::from_fn(move || match (one.peek(), other.peek()) {
+            (Some(a), Some(b)) if a.id < b.id => other.next(),
+            (None, _) => other.next(),
+            (Some(_), _) => one.next(),
+        })
+    }
+
     pub fn login(&self, id: &AuthId) -> Option<&Arc<PendingLogin>> {
         self.tables.logins.get(id)
+    }
+
+    /// In how many seconds from `now` on another login of this source ([`login_source`](super::login_source))
+    /// could be taken, if so many of it may wait and so many be kept in all; `None`: now.
+    pub fn wait_for_login(&self, now: Time, source: IpAddr, per_source: usize, in_all: usize) -> Option<u64> {
+        let first = (source, Time(i64::MIN), AuthId::lowest());
+        let of_source = self.indexes.waiting_login.range(first..).take_while(|(other, _, _)| *other == source);
+        let mut oldest = None;
+        let waiting =
+            of_source.inspect(|(_, deadline, _)| oldest = oldest.or(Some(*deadline))).take(per_source).count();
+        let free_at = match self.tables.logins.len() {
+            _ if waiting >= per_source => oldest,
+            kept if kept >= in_all => self.indexes.login_deadline.get_min().map(|(deadline, _)| *deadline),
+            _ => return None,
+        };
+        // With a bound of nothing there is nobody to wait for.
+        let free_at = free_at.unwrap_or(now);
+        Some((free_at.0 - now.0).max(0) as u64 / 1000 + 1)
     }
 
     pub fn ssh_check(&self, id: &AuthId) -> Option<&Arc<SshCheck>> {

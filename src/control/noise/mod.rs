@@ -5,8 +5,10 @@ mod initiate;
 mod record;
 mod stream;
 
-pub(super) use handshake::{Accepted, HandshakeError, respond};
+pub(crate) use handshake::respond;
+pub(super) use handshake::{Accepted, HandshakeError};
 pub(crate) use initiate::{InitiateError, Initiator};
+pub(crate) use record::Sealer;
 pub(super) use stream::NoiseStream;
 
 #[cfg(test)]
