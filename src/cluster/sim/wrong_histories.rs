@@ -74,7 +74,7 @@ impl Story {
     }
 
     /// It must be found out, with these words.
-    fn is_wrong(self, words: &str) {
+    fn found_out(self, words: &str) {
         let found = self.judged().expect_err("this history is wrong");
         assert!(found.contains(words), "{words:?} is in {found:?}");
     }
@@ -142,7 +142,7 @@ fn a_lost_write_is_found() {
     story.done((0, 10), user("alice"));
     let Ok(bob) = made(2, "bob") else { unreachable!() };
     story.asked((11, 20), user("bob"), Answer::Done(bob));
-    story.is_wrong("which the log does not say");
+    story.found_out("which the log does not say");
 }
 
 #[test]
@@ -151,12 +151,12 @@ fn another_answer_than_the_logs_is_found() {
     story.log(user("alice")).expect("applied");
     let Ok(other) = made(7, "alice") else { unreachable!() };
     story.asked((0, 10), user("alice"), Answer::Done(other));
-    story.is_wrong("which the log does not say");
+    story.found_out("which the log does not say");
 
     let mut story = Story::new();
     story.log(user("alice")).expect("applied");
     story.asked((0, 10), user("alice"), Answer::Refused(Refused::UserExists));
-    story.is_wrong("which the log does not say");
+    story.found_out("which the log does not say");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_stale_read_is_found() {
     story.done((0, 10), user("alice"));
     story.done((11, 20), user("bob"));
     story.read((21, 30), 2);
-    story.is_wrong("a read showed 2, after 3 had been shown or acknowledged");
+    story.found_out("a read showed 2, after 3 had been shown or acknowledged");
 
     // After another read, of a write that nobody was told of yet.
     let mut story = Story::new();
@@ -174,7 +174,7 @@ fn a_stale_read_is_found() {
     story.log(user("bob")).expect("applied");
     story.read((11, 20), 3);
     story.read((21, 30), 2);
-    story.is_wrong("a read showed 2, after 3 had been shown or acknowledged");
+    story.found_out("a read showed 2, after 3 had been shown or acknowledged");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_read_of_what_was_never_there_is_found() {
     other.log(user("mallory")).expect("applied");
     let answer = Answer::Read(Arc::new(other.reference.state(2)));
     story.history.push(Operation { client: 9, ask: Ask::Read, begun: 11, ended: Some(20), answer });
-    story.is_wrong("a state that was never there");
+    story.found_out("a state that was never there");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn writes_in_another_order_than_they_were_acknowledged_are_found() {
     // Alice was there before anybody asked for bob, whom the log has before her.
     story.asked((0, 10), user("alice"), Answer::Done(alice));
     story.asked((11, 20), user("bob"), Answer::Done(bob));
-    story.is_wrong("which the log does not say after 3");
+    story.found_out("which the log does not say after 3");
 }
 
 #[test]
@@ -204,18 +204,18 @@ fn a_request_that_was_done_twice_is_found() {
     let mut story = Story::new();
     story.log_wrongly(11, user("alice"), made(1, "alice"));
     story.log_wrongly(11, user("alice"), made(2, "alice"));
-    story.is_wrong("had two outcomes");
+    story.found_out("had two outcomes");
 
     // Asked again under another name, as a client does that goes elsewhere.
     let mut story = Story::new();
     story.log_wrongly(11, user("alice"), made(1, "alice"));
     story.log_wrongly(12, user("alice"), made(2, "alice"));
-    story.is_wrong("was done twice");
+    story.found_out("was done twice");
 
     let mut story = Story::new();
     story.log_wrongly(11, user("alice"), made(1, "alice"));
     story.log_wrongly(11, user("bob"), made(2, "bob"));
-    story.is_wrong("two commands are called");
+    story.found_out("two commands are called");
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn an_id_that_two_have_is_found() {
     let mut story = Story::new();
     story.log_wrongly(11, user("alice"), made(1, "alice"));
     story.log_wrongly(12, user("bob"), made(1, "bob"));
-    story.is_wrong("has the id of something else");
+    story.found_out("has the id of something else");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_single_use_key_that_two_machines_used_is_found_and_a_reusable_one_is_not() 
         story.log_wrongly(14, joins(2), Ok(Done::Node(NodeId(2))));
         match reusable {
             true => drop(story.judged().expect("nothing is wrong")),
-            false => story.is_wrong("the single-use key k was used by"),
+            false => story.found_out("the single-use key k was used by"),
         }
     }
 }
@@ -246,5 +246,5 @@ fn what_was_refused_as_not_written_and_is_there_is_found() {
     let mut story = Story::new();
     story.log(user("alice")).expect("applied");
     story.asked((0, 10), user("alice"), Answer::Never);
-    story.is_wrong("was refused as not written, and is there");
+    story.found_out("was refused as not written, and is there");
 }
