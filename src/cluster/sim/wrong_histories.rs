@@ -83,7 +83,7 @@ impl Story {
 fn proposal(request: u64, command: Command) -> Proposal {
     let request = RequestId { incarnation: 1, sequence: request, acknowledged: 0 };
     let (deadline, time) = (Time(i64::MAX), Time(1));
-    Proposal { format: COMMAND_FORMAT, request, deadline, time, idempotency_key: None, command }
+    Proposal { format: COMMAND_FORMAT, request, deadline, time, idempotency_key: None, origin: None, command }
 }
 
 fn made(id: u64, name: &str) -> Outcome {
