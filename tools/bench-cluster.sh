@@ -1,6 +1,8 @@
 # Three fresh replicas for measurements, on loopback addresses of their own, so that those of `make up` may run
 # beside them; sourced, not run. A cluster is a directory.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 binary=${BINARY:-$binary}
 healthy_within=30
@@ -49,7 +51,8 @@ is_ours() {
 stop() {
   local file pid pids=() deadline=$((SECONDS + stopped_within))
   for file in "$1"/node*/pid; do
-    pid=$(cat "$file" 2>/dev/null) && is_ours "$pid" "$1" || continue
+    pid=$(cat "$file" 2>/dev/null) || continue
+    is_ours "$pid" "$1" || continue
     kill -TERM "$pid"
     pids+=("$pid")
   done
