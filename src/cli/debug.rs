@@ -21,7 +21,7 @@ enum Command {
     /// The nodes register, hold their streams, change one after the other, flap, and log out. With --user the command
     /// makes an ephemeral key of its own and deletes it at the end; the server deletes the nodes when they log out.
     /// Only servers on this machine are loaded, unless --yes-really-load names that wish.
-    Swarm(swarm::Swarm),
+    Swarm(Box<swarm::Swarm>),
     /// Show what several swarms measured side by side, as Markdown; the files are outputs of -o json
     SwarmTable {
         #[arg(value_name = "FILE")]
@@ -33,7 +33,7 @@ enum Command {
 
 pub(super) fn run(context: &mut Context<'_>, group: Group) -> Result<(), Error> {
     match group.command {
-        Command::Swarm(args) => swarm::run(context, args),
+        Command::Swarm(args) => swarm::run(context, *args),
         Command::SwarmTable { files } => swarm_table(context, &files),
         Command::Other(words) => {
             Err(Error::said(format!("debug {} is not there yet", words.first().map_or("", String::as_str))))
