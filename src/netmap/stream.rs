@@ -79,7 +79,9 @@ impl Stream {
             if marks.everything {
                 self.held.mailbox.told_everything(view.index());
             }
-            match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
+            let delta = self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent);
+            self.inner.pace.told();
+            match delta {
                 Delta::Message(draft) => {
                     self.ready = self.inner.renderer.frame(draft, self.options.zstd).into();
                     return self.ready.pop_front();
