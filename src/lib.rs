@@ -18,6 +18,7 @@
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
+//! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;

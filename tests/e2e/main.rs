@@ -11,6 +11,7 @@ mod command_line;
 mod cut_off;
 mod failover;
 mod membership;
+mod metrics;
 mod online;
 mod operations;
 mod policy;

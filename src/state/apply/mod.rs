@@ -20,6 +20,7 @@ pub(super) mod tick;
 mod users;
 
 use super::*;
+pub use login::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
 use step::Step;
 
 /// See [`State::apply`].
