@@ -19,6 +19,8 @@ mod errors;
 mod fatal;
 mod feed;
 mod foreign;
+mod forward;
+mod gathering;
 mod history;
 mod integrity;
 mod keys;
