@@ -1,6 +1,7 @@
 //! Adding, promoting and removing replicas, and handing over leadership: done by
 //! the leader, asked for anywhere.
 
+use super::Asked;
 use super::peer::{Problem, Purpose, never_sent};
 use super::propose::Backoff;
 use super::replica::{Metrics, Replica};
@@ -275,7 +276,7 @@ impl Replica {
     }
 
     async fn record_removed(self: &Arc<Self>, id: ReplicaId) -> Changed {
-        match self.write(None, Command::ReplicaRemoved(id)).await {
+        match self.write(Asked::default(), Command::ReplicaRemoved(id)).await {
             Ok(_) => Ok(Ok(id)),
             Err(error) => {
                 Err(format!("replica {id} was removed, but that is not recorded yet ({error}): run it again"))
@@ -341,10 +342,19 @@ impl Replica {
         self.ask_all().await.into_iter().filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect()
     }
 
-    /// Whether a member answered this leader lately.
+    /// Whether enough voters answer this leader for another one to be elected.
+    pub fn majority_answers(&self, metrics: &Metrics) -> bool {
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        voters.iter().filter(|voter| self.is_alive(metrics, ReplicaId(**voter))).count() * 2 > voters.len()
+    }
+
+    /// Whether a member answered this leader lately, and its port does not refuse since.
     fn is_alive(&self, metrics: &Metrics, id: ReplicaId) -> bool {
         let heartbeat = metrics.heartbeat.as_ref().and_then(|h| h.get(&id.0).copied().flatten());
-        id == self.id || heartbeat.is_some_and(|at| types::age(at) < ALIVE)
+        let node = metrics.membership_config.membership().get_node(&id.0);
+        let refuses =
+            node.is_some_and(|node| self.links.problem(id, &node.addr) == Some(super::peer::Problem::Refused));
+        id == self.id || (!refuses && heartbeat.is_some_and(|at| types::age(at) < ALIVE))
     }
 }
 

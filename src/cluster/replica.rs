@@ -1,5 +1,6 @@
 //! One running replica: Raft on a runtime of its own, and what works around it.
 
+use super::Asked;
 use super::clocks::Clocks;
 use super::contact::Contact;
 use super::disk_latency::Syncs;
@@ -250,13 +251,15 @@ impl Replica {
     /// Begins to stop: see [`Cluster::leave`](super::Cluster::leave).
     pub async fn leave(self: &Arc<Self>) {
         self.leaving.cancel();
-        let is_alone = self.metrics().membership_config.membership().voter_ids().count() < 2;
-        if is_alone || !self.contact.has_quorum() {
+        let metrics = self.metrics();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
+        let in_vain = metrics.state == ServerState::Leader && !self.majority_answers(&metrics);
+        if is_alone || in_vain || !self.contact.has_quorum() {
             return;
         }
         let standing = Standing::Leaving;
         let tell = Command::SetStanding { replica: self.id, incarnation: self.incarnation, standing };
-        match tokio::time::timeout(LEAVE_PATIENCE, self.write(None, tell)).await {
+        match tokio::time::timeout(LEAVE_PATIENCE, self.write(Asked::default(), tell)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::info!("stopping without telling the others first: {error}"),
             Err(_) => tracing::info!("stopping without telling the others first: no answer in time"),
@@ -271,8 +274,11 @@ impl Replica {
         if self.stopping.is_cancelled() {
             return;
         }
-        self.leaving.cancel();
-        self.hand_over().await;
+        // One that has left has tried to.
+        if !self.leaving.is_cancelled() {
+            self.leaving.cancel();
+            self.hand_over().await;
+        }
         self.stopping.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!("raft did not stop cleanly: {error}");
@@ -297,7 +303,7 @@ impl Replica {
     async fn hand_over(&self) {
         let metrics = self.metrics();
         let voters = metrics.membership_config.membership().voter_ids().count();
-        if metrics.state != ServerState::Leader || voters < 2 {
+        if metrics.state != ServerState::Leader || voters < 2 || !self.majority_answers(&metrics) {
             return;
         }
         match tokio::time::timeout(HANDOVER_PATIENCE, self.transfer(None)).await {
