@@ -51,6 +51,8 @@ pub struct Config {
     pub metrics_listen_addr: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-For` and the like are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// More names under which browsers may see pages and metrics, and change something.
+    pub trusted_hosts: Vec<String>,
     /// What strangers may make the replica do.
     pub limits: Limits,
     /// The main listener's certificate; `None`: it speaks plain HTTP.
