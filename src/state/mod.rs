@@ -12,6 +12,7 @@
 
 mod addresses;
 mod apply;
+mod audit;
 mod bookkeeping;
 mod change;
 mod command;
@@ -30,6 +31,7 @@ mod touched;
 mod view;
 
 pub use apply::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
+pub use audit::{AuditRecord, Deed, Origin};
 pub use bookkeeping::LEADER_PULSE;
 pub use change::{Batch, Change, NodeChange};
 pub use command::{
@@ -38,8 +40,8 @@ pub use command::{
 pub use id::{ApiKeyId, AuthId, AuthIdError, AuthKeyId, NodeId, ReplicaId, UserId};
 pub use outcome::{Done, Outcome, Refused, tagged_devices};
 pub use record::{
-    Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
-    SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
+    Allocation, ApiKey, ApiKeyRole, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay,
+    Replica, RoleError, SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
 pub use ssh_check::{SshApproval, SshCheck, SshVerdict};
 pub use tally::{KindTally, Tally};

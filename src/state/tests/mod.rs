@@ -61,6 +61,7 @@ impl World {
             deadline: self.now + Duration::from_secs(30),
             time: self.now,
             idempotency_key: None,
+            origin: None,
             command,
         }
     }

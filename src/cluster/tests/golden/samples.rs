@@ -5,9 +5,9 @@
 
 use crate::cluster::wire::*;
 use crate::state::{
-    Allocation, ApiKeyId, AuthKeyId, Command, Endpoint, Expiry, NodeId, NodeUpdate, Owner, PendingLogin, Proposal,
-    RegisterMethod, Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId,
-    Settings, SshCheck, SshVerdict, Standing, Tag, Time, UserId, Verdict,
+    Allocation, ApiKeyId, ApiKeyRole, AuthKeyId, Command, Deed, Endpoint, Expiry, NodeId, NodeUpdate, Origin, Owner,
+    PendingLogin, Proposal, RegisterMethod, Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash,
+    ServerKeys, SessionId, Settings, SshCheck, SshVerdict, Standing, Tag, Time, UserId, Verdict,
 };
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
@@ -26,12 +26,14 @@ pub fn log() -> Vec<Proposal> {
         let sequence = log.len() as u64 + 1;
         let time = BEGIN + Duration::from_secs(sequence);
         let repeatable = matches!(command, Command::CreateUser { .. });
+        let origin = repeatable.then(|| Origin { by: "root on replica 1".into(), from: "socket of replica 1".into() });
         log.push(Proposal {
-            format: command.format(),
+            format: Proposal::format_of(&command, origin.as_ref()),
             request: RequestId { incarnation: 5, sequence, acknowledged: sequence.saturating_sub(3) },
             deadline: time + Duration::from_secs(10),
             time,
             idempotency_key: repeatable.then(|| "a-key-of-the-client".into()),
+            origin,
             command,
         });
     }
@@ -144,9 +146,13 @@ fn after(command: &Command) -> Option<Command> {
             ephemeral: false,
             expiration: Some(BEGIN + Duration::from_secs(3600)),
         },
-        Command::CreatePreAuthKey { .. } => {
-            Command::CreateApiKey { prefix: "ba9876543210".into(), hash: SecretHash::of("api"), expiration: None }
-        }
+        Command::CreatePreAuthKey { .. } => Command::CreateApiKey {
+            prefix: "ba9876543210".into(),
+            hash: SecretHash::of("api"),
+            expiration: None,
+            role: ApiKeyRole::ReadOnly,
+            owner: "alice".into(),
+        },
         Command::CreateApiKey { .. } => Command::RegisterWithKey {
             prefix: "0123456789ab".into(),
             hash: SecretHash::of("secret"),
@@ -212,7 +218,13 @@ fn after(command: &Command) -> Option<Command> {
         Command::SetStanding { .. } => Command::BackfillIps { seed: 9 },
         Command::BackfillIps { .. } => Command::ExpirePreAuthKey { id: AuthKeyId(1) },
         Command::ExpirePreAuthKey { .. } => Command::ExpireApiKey { id: ApiKeyId(1) },
-        Command::ExpireApiKey { .. } => Command::DeletePreAuthKey { id: AuthKeyId(9) },
+        Command::ExpireApiKey { .. } => Command::UseApiKeys(BTreeSet::from([ApiKeyId(1)])),
+        Command::UseApiKeys(_) => Command::Note(Deed {
+            action: "replica.add".into(),
+            subject: "replica 4".into(),
+            detail: "at 192.0.2.4:7946".into(),
+        }),
+        Command::Note(_) => Command::DeletePreAuthKey { id: AuthKeyId(9) },
         Command::DeletePreAuthKey { .. } => Command::DeleteApiKey { id: ApiKeyId(9) },
         Command::DeleteApiKey { .. } => Command::DeleteUser { id: UserId(9) },
         Command::DeleteUser { .. } => Command::ReplicaRemoved(ReplicaId(7)),
