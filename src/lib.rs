@@ -30,6 +30,8 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+#[cfg(test)]
+mod fuzzing;
 pub mod limits;
 pub mod metrics;
 pub mod netmap;
