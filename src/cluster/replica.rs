@@ -6,6 +6,7 @@ use super::contact::Contact;
 use super::disk_latency::Syncs;
 use super::disk_space::Space;
 use super::feed::Feed;
+use super::forward::Forwards;
 use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Links, PeerTls};
@@ -52,6 +53,7 @@ pub struct Replica {
     pub links: Arc<Links>,
     pub requests: Requests,
     pub in_flight: Semaphore,
+    pub forwards: Forwards,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
     /// Whether its log is known to have something.
@@ -146,6 +148,7 @@ impl Replica {
             links: parts.links,
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
+            forwards: Forwards::default(),
             clock: AtomicI64::new(0),
             has_data: AtomicBool::new(false),
             clocks: Clocks::default(),
@@ -248,8 +251,10 @@ impl Replica {
     /// Begins to stop: see [`Cluster::leave`](super::Cluster::leave).
     pub async fn leave(self: &Arc<Self>) {
         self.leaving.cancel();
-        let is_alone = self.metrics().membership_config.membership().voter_ids().count() < 2;
-        if is_alone || !self.contact.has_quorum() {
+        let metrics = self.metrics();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
+        let in_vain = metrics.state == ServerState::Leader && !self.majority_answers(&metrics);
+        if is_alone || in_vain || !self.contact.has_quorum() {
             return;
         }
         let standing = Standing::Leaving;
@@ -269,8 +274,11 @@ impl Replica {
         if self.stopping.is_cancelled() {
             return;
         }
-        self.leaving.cancel();
-        self.hand_over().await;
+        // One that has left has tried to.
+        if !self.leaving.is_cancelled() {
+            self.leaving.cancel();
+            self.hand_over().await;
+        }
         self.stopping.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!("raft did not stop cleanly: {error}");
@@ -295,7 +303,7 @@ impl Replica {
     async fn hand_over(&self) {
         let metrics = self.metrics();
         let voters = metrics.membership_config.membership().voter_ids().count();
-        if metrics.state != ServerState::Leader || voters < 2 {
+        if metrics.state != ServerState::Leader || voters < 2 || !self.majority_answers(&metrics) {
             return;
         }
         match tokio::time::timeout(HANDOVER_PATIENCE, self.transfer(None)).await {
