@@ -176,7 +176,7 @@ impl Tailnet {
             node_key: self.state.node(node).expect("it is there").node_key,
             cap_ver: CapVer(142),
             disco_key: None,
-            endpoints: Some(vec![Endpoint { addr: (address, 41641).into(), kind: 1.into() }]),
+            endpoints: Some(vec![Endpoint { addr: (address, 41641).into(), kind: 1 }]),
             hostinfo: None,
         };
         self.run(Command::Report(vec![Report::Update(update)]));
