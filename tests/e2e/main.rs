@@ -18,6 +18,7 @@ mod policy;
 mod quorum;
 mod registrations;
 mod relays;
+mod returning;
 mod rust_client;
 mod storage;
 mod stories;
