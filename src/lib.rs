@@ -17,6 +17,7 @@
 //! | [`control`] | `/key`, `/ts2021`, Noise, register, map | `cluster`, `netmap` |
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
+//! | [`import`] | another server's data and keys | `cluster` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+pub mod import;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;

@@ -3,13 +3,13 @@
 use super::problem::ApiError;
 use super::request::Author;
 use crate::cluster::Cluster;
-use crate::state::{SecretHash, State, Time};
+use crate::import::first_use::{self, FirstUseError};
+use crate::state::{AdoptedKey, ApiKey, SecretHash, State, Time};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 /// How many requests with a key that this replica does not know may ask the
@@ -42,7 +42,23 @@ impl Gate {
             ));
         };
         let view = self.cluster.linearizable().await?;
-        if accepts(&view, key) { Ok(Author::with_key(&key.prefix)) } else { Err(unauthorized()) }
+        if accepts(&view, key) || self.is_first_use(&view, key).await? {
+            return Ok(Author::with_key(&key.prefix));
+        }
+        Err(unauthorized())
+    }
+
+    /// Whether it is a good key that was imported, and is used here for the first time.
+    async fn is_first_use(&self, view: &State, key: &PresentedKey) -> Result<bool, ApiError> {
+        let Some(known) = view.api_key_by_prefix(&key.prefix).filter(|known| is_alive(view, known)) else {
+            return Ok(false);
+        };
+        let Some(slow) = known.hash.bcrypt() else { return Ok(false) };
+        let adopted = first_use::adopt(&self.cluster, AdoptedKey::Api(known.id), slow, &key.secret).await;
+        adopted.map_err(|error| match error {
+            FirstUseError::Unavailable(error) => error.into(),
+            busy @ FirstUseError::Busy => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, busy.to_string()),
+        })
     }
 }
 
@@ -62,10 +78,12 @@ fn unauthorized() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "Unauthorized")
 }
 
-/// A key as a request carries it; the secret is hashed at once.
+/// A key as a request carries it.
 struct PresentedKey {
     prefix: String,
     hash: SecretHash,
+    /// For a key that was imported, until it was used once.
+    secret: zeroize::Zeroizing<String>,
 }
 
 impl PresentedKey {
@@ -76,15 +94,25 @@ impl PresentedKey {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        let (prefix, secret) = token.trim().strip_prefix(super::apikeys::KEY_START)?.split_once('-')?;
-        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret) })
+        let token = token.trim();
+        let (prefix, secret) = match token.strip_prefix(super::apikeys::KEY_START) {
+            Some(rest) => rest.split_once('-')?,
+            None => token.split_once('.').filter(|(prefix, secret)| (prefix.len(), secret.len()) == OLD_FORM)?,
+        };
+        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret), secret: secret.to_owned().into() })
     }
 }
 
+/// The lengths of the two parts of keys that Headscale made before 0.28: `PREFIX.SECRET`.
+const OLD_FORM: (usize, usize) = (7, 32);
+
 fn accepts(view: &State, key: &PresentedKey) -> bool {
     let Some(known) = view.api_key_by_prefix(&key.prefix) else { return false };
-    // Expiring a key stamps the leader's clock, which may be ahead of ours.
+    is_alive(view, known) && known.hash.is(&key.hash)
+}
+
+/// Expiring a key stamps the leader's clock, which may be ahead of ours.
+fn is_alive(view: &State, key: &ApiKey) -> bool {
     let now = Time::now().max(view.clock());
-    let alive = known.expiration.is_none_or(|end| now < end);
-    alive && bool::from(known.hash.0.ct_eq(&key.hash.0))
+    key.expiration.is_none_or(|end| now < end)
 }

@@ -1,6 +1,7 @@
 //! The API as its clients meet it: requests in, statuses and texts out.
 
 mod edges;
+mod import;
 mod keys;
 mod logins;
 mod nodes;

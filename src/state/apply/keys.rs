@@ -33,7 +33,7 @@ pub(super) fn create_pre_auth_key(
             c.pre_auth_keys
         })),
         prefix: prefix.into(),
-        hash,
+        hash: hash.into(),
         owner: owner.clone(),
         reusable: kind.reusable,
         ephemeral: kind.ephemeral,
@@ -76,7 +76,7 @@ pub(super) fn create_api_key(step: &mut Step, prefix: &str, hash: SecretHash, ex
             c.api_keys
         })),
         prefix: prefix.into(),
-        hash,
+        hash: hash.into(),
         expiration,
         created: step.now(),
     };

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod dedupe;
+mod import;
 mod keys;
 mod login;
 mod nodes;
@@ -17,7 +18,7 @@ mod session;
 mod ssh;
 mod step;
 pub(super) mod tick;
-mod users;
+pub(super) mod users;
 
 use super::*;
 use step::Step;
@@ -96,6 +97,10 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         Command::SetStanding { replica, incarnation, standing } => {
             cluster::set_standing(step, *replica, *incarnation, *standing)
         }
+        Command::Import { content, sealed, with_policy, author } => {
+            import::import(step, content, &import::Terms { sealed, with_policy: *with_policy, author })
+        }
+        Command::AdoptKey { key, hash } => import::adopt_key(step, *key, *hash),
         Command::Tick => tick::tick(step),
     }
 }

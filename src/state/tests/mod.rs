@@ -4,6 +4,7 @@
 //! that the stored rows say the same as the state.
 
 mod dedupe;
+mod import;
 mod login;
 mod nodes;
 mod policy;
