@@ -19,6 +19,7 @@
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
 //! | [`import`] | another server's data and keys | `cluster` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
+//! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
@@ -31,6 +32,7 @@ pub mod control;
 pub mod derp;
 pub mod dns;
 pub mod import;
+pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;

@@ -6,13 +6,19 @@
 use axum::Router;
 use axum::http::header;
 use axum::routing::{MethodRouter, get};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often what was measured is condensed, so that it does not grow when nobody asks.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Bounds of what is measured in seconds: from a fast disk's sync to a timeout.
+const SECONDS: [f64; 16] =
+    [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Bounds of how many came together.
+const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// What gives the metrics their text. Cloning is cheap.
 #[derive(Clone)]
@@ -29,7 +35,7 @@ pub enum InstallError {
 
 /// Starts recording, for the whole process; before anything that counts is made. Once only.
 pub fn install() -> Result<Handle, InstallError> {
-    let handle = PrometheusBuilder::new().install_recorder()?;
+    let handle = builder()?.install_recorder()?;
     let upkeep = handle.clone();
     // For as long as the process lives, as the recorder.
     std::thread::Builder::new().name("metrics".into()).spawn(move || {
@@ -39,6 +45,16 @@ pub fn install() -> Result<Handle, InstallError> {
         }
     })?;
     Ok(Handle(handle))
+}
+
+/// Histograms by the unit at the end of a name: what is measured on several replicas can
+/// then be added up.
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let mut builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
+    for counted in ["_entries", "_writes", "_reports"] {
+        builder = builder.set_buckets_for_metric(Matcher::Suffix(counted.into()), &COUNTS)?;
+    }
+    Ok(builder)
 }
 
 /// A page below `/debug/`.
@@ -107,6 +123,23 @@ mod tests {
         let (status, text) = fetch(router(handle, vec![]), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("quorumscale_test_total{kind=\"a\"} 3"), "{text}");
+    }
+
+    #[test]
+    fn times_and_counts_are_histograms_that_can_be_added_up() {
+        let recorder = builder().unwrap().build_recorder();
+        ::metrics::with_local_recorder(&recorder, || {
+            ::metrics::histogram!("quorumscale_test_seconds").record(0.03);
+            ::metrics::histogram!("quorumscale_test_batch_entries").record(3.0);
+        });
+        let text = recorder.handle().render();
+        for line in [
+            "quorumscale_test_seconds_bucket{le=\"0.02\"} 0",
+            "quorumscale_test_seconds_bucket{le=\"0.05\"} 1",
+            "quorumscale_test_batch_entries_bucket{le=\"4\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 
     #[tokio::test]

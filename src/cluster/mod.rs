@@ -25,6 +25,7 @@ mod keys;
 mod machine_watch;
 mod membership;
 mod memory;
+mod meters;
 mod options;
 mod peer;
 mod propose;

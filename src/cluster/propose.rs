@@ -1,14 +1,17 @@
 //! Writes: through the log, wherever the leader is, at most once.
 
 use super::contact;
+use super::meters::METERS;
 use super::peer::{Purpose, never_sent};
 use super::replica::{Replica, Stopped};
-use super::types::Logged;
+use super::types::{Logged, TypeConfig};
 use super::wire;
 use super::{Unavailable, WriteError};
 use crate::state::{Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,6 +64,7 @@ impl Replica {
     }
 
     async fn write_now(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
+        let _measured = METERS.write();
         let begun = Instant::now();
         let deadline = begun + WRITE_PATIENCE;
         let permit = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
@@ -134,24 +138,35 @@ impl Replica {
         }
         proposal.time = self.stamp();
         proposal.deadline = proposal.time + patience;
-        let write = self.raft.client_write(Logged(encode(&proposal).into()));
+        let write = self.write_raft(Logged(encode(&proposal).into()));
         let error = match tokio::time::timeout(patience.min(ATTEMPT_PATIENCE), write).await {
             Err(_) => return Ok(Attempt::InDoubt),
-            Ok(Ok(response)) => {
+            Ok(Err(Stopped)) => return Err(Stopped),
+            Ok(Ok(Ok(response))) => {
                 let index = response.log_id.index;
                 let outcome = response.data.0.expect("a command's entry has a command's answer");
                 return Ok(Attempt::Answer { index, outcome });
             }
-            Ok(Err(error)) => error,
+            Ok(Ok(Err(error))) => error,
         };
         match error {
-            RaftError::Fatal(_) => Err(Stopped),
-            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+            ClientWriteError::ForwardToLeader(to) => {
                 Ok(Attempt::NotLeader(to.leader_id.map(ReplicaId).filter(|leader| *leader != self.id)))
             }
             // It was in our log and was cut off; it may be in another's.
-            RaftError::APIError(_) => Ok(Attempt::InDoubt),
+            _ => Ok(Attempt::InDoubt),
         }
+    }
+
+    /// Through the log; it notes when a quorum has it.
+    async fn write_raft(&self, logged: Logged) -> Result<ClientWriteResult<TypeConfig>, Stopped> {
+        let proposed = Instant::now();
+        let (responder, committed, answer) = ProgressResponder::new();
+        self.raft.client_write_ff(logged, Some(responder)).await.map_err(|_| Stopped)?;
+        if committed.await.is_ok() {
+            METERS.commit.record(proposed.elapsed());
+        }
+        answer.await.map_err(|_| Stopped)
     }
 
     /// Only the one who leads may say no.

@@ -33,6 +33,7 @@ pub use load::{ClientConfig, LoadError, Loaded, Note, Surroundings, load, load_c
 pub use server_url::{ServerUrl, ServerUrlError};
 
 use crate::dns::ExtraRecord;
+use crate::limits::Limits;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -52,6 +53,8 @@ pub struct Config {
     pub metrics_listen_addr: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-For` and the like are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What strangers may make the replica do.
+    pub limits: Limits,
     /// The main listener's certificate; `None`: it speaks plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Where the replica keeps everything that it writes.

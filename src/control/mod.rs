@@ -6,6 +6,7 @@
 //! and authenticates; what a request changes is a command to [`Cluster`], and what
 //! a client sees of its tailnet comes from [`Hub`].
 
+mod admission;
 mod client_ip;
 mod connection;
 mod machine;
@@ -14,8 +15,10 @@ mod server_key;
 mod upgrade;
 
 use crate::cluster::Cluster;
+use crate::limits::Limits;
 use crate::netmap::Hub;
 use crate::policy::Policies;
+use admission::Admission;
 use axum::Router;
 use axum::routing::get;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub struct Options {
     pub policies: Arc<Policies>,
     /// This replica's own URL, without a slash at its end: login pages are below it.
     pub server_url: String,
+    /// What strangers may do.
+    pub limits: Limits,
     /// When it is cancelled, open connections are told to go elsewhere, and end.
     pub stop: CancellationToken,
 }
@@ -52,6 +57,7 @@ pub fn router(options: Options) -> Router {
         cluster: options.cluster,
         stop: options.stop,
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        admission: Admission::new(options.limits),
     });
     routes(shared)
 }
@@ -71,8 +77,11 @@ struct Shared {
     machine: Router,
     stop: CancellationToken,
     connections: Arc<Semaphore>,
+    admission: Admission,
 }
 
+#[cfg(test)]
+mod abuse_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! A server on a socket and a client of it, for this module's tests.
 
+use super::admission::Admission;
 use super::noise::NoiseStream;
 use super::noise::testing::Initiator;
 use super::{MAX_CONNECTIONS, Shared, routes};
 use crate::cluster::Cluster;
+use crate::limits::Limits;
 use crate::state::{Allocation, Settings};
 use crate::tailcfg::PrivateKey;
 use axum::Router;
@@ -45,10 +47,16 @@ pub struct Server {
 impl Server {
     /// Serves `machine` inside its Noise connections.
     pub async fn start(cluster: Cluster, machine: Router) -> Self {
+        Self::with_limits(cluster, machine, Limits::default()).await
+    }
+
+    pub async fn with_limits(cluster: Cluster, machine: Router, limits: Limits) -> Self {
         let (quorum, stop) = (watch::Sender::new(true), CancellationToken::new());
         let key = cluster.noise_key().unwrap().public();
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let shared = Shared { cluster, quorum: quorum.subscribe(), machine, stop: stop.clone(), connections };
+        let admission = Admission::new(limits);
+        let shared =
+            Shared { cluster, quorum: quorum.subscribe(), machine, stop: stop.clone(), connections, admission };
         let app = routes(Arc::new(shared)).into_make_service_with_connect_info::<SocketAddr>();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -91,7 +99,20 @@ impl Server {
 
     /// A client whose machine has this key.
     pub async fn connect(&self, machine: &PrivateKey) -> Client {
-        let mut stream = self.noise(machine).await;
+        Client::over(self.noise(machine).await).await
+    }
+}
+
+/// What speaks HTTP/2 on a Noise connection.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    /// Done when the connection is.
+    pub closed: tokio::task::JoinHandle<()>,
+}
+
+impl Client {
+    /// On a Noise connection on which nothing was read yet.
+    pub async fn over(mut stream: NoiseStream<TcpStream>) -> Self {
         let mut magic = [0; 5];
         stream.read_exact(&mut magic).await.unwrap();
         assert_eq!(&magic, b"\xff\xff\xffTS");
@@ -107,16 +128,7 @@ impl Server {
         });
         Client { sender, closed }
     }
-}
 
-/// What speaks HTTP/2 on a Noise connection.
-pub struct Client {
-    sender: SendRequest<Full<Bytes>>,
-    /// Done when the connection is.
-    pub closed: tokio::task::JoinHandle<()>,
-}
-
-impl Client {
     /// The response's head; its body is still to be read.
     pub async fn start(
         &self,

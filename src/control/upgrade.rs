@@ -1,9 +1,10 @@
 //! `/ts2021`: from HTTP/1.1 to a Noise connection (protocol sections 2.1 and 2.2).
 
 use super::Shared;
+use super::admission::{Stay, Underway};
 use super::client_ip::client_ip;
 use super::connection::{self, Peer};
-use super::noise::{self, Accepted, HandshakeError, NoiseStream};
+use super::noise::{Accepted, HandshakeError, NoiseStream};
 use crate::cluster::{Cluster, Unavailable};
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade};
@@ -91,6 +92,8 @@ struct Admitted {
     shared: Arc<Shared>,
     result: Result<Accepted, HandshakeError>,
     ip: IpAddr,
+    underway: Underway,
+    stay: Stay,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -99,9 +102,9 @@ fn is_known(cluster: &Cluster) -> bool {
     cluster.view().replica(cluster.id()).is_none_or(|replica| replica.incarnation == cluster.incarnation())
 }
 
-async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refusal> {
-    // Before the upgrade: a client takes the first of its addresses that completes
-    // one, so refusing is what moves it on to a replica with a quorum.
+/// Before the upgrade: a client takes the first of its addresses that completes
+/// one, so refusing is what moves it on to a replica with a quorum.
+fn serves(shared: &Shared) -> Result<(), Refusal> {
     if shared.cluster.is_removed() {
         return Err(Refusal::Unavailable(Unavailable::Removed(shared.cluster.id())));
     }
@@ -114,6 +117,11 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
     if !is_known(&shared.cluster) {
         return Err(Refusal::Starting);
     }
+    Ok(())
+}
+
+async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refusal> {
+    serves(shared)?;
     let key = shared.cluster.noise_key().ok_or(Refusal::NotSetUp)?;
     let protocol = request.headers().get(header::UPGRADE).ok_or(Refusal::NoProtocol)?.as_bytes().to_ascii_lowercase();
     let web_socket = match protocol.as_slice() {
@@ -122,13 +130,13 @@ async fn admit(shared: &Arc<Shared>, mut request: Request) -> Result<Response, R
         _ => return Err(Refusal::UnknownProtocol),
     };
     let initiation = if web_socket { initiation_in_query(&request)? } else { initiation_in_header(request.headers())? };
+    let ip = client_ip(request.extensions());
+    let result = shared.admission.respond(&key, &initiation, ip).await;
+    let (underway, stay) = shared.admission.underway(&shared.cluster, ip, &result).await;
+    // It may have waited for a while.
+    serves(shared)?;
     let permit = shared.connections.clone().try_acquire_owned().map_err(|_| Refusal::Full)?;
-    let admitted = Admitted {
-        shared: shared.clone(),
-        result: noise::respond(&key, &initiation),
-        ip: client_ip(request.extensions()),
-        _permit: permit,
-    };
+    let admitted = Admitted { shared: shared.clone(), result, ip, underway, stay, _permit: permit };
     if web_socket {
         return upgrade_web_socket(admitted, request).await;
     }
@@ -213,7 +221,9 @@ impl Admitted {
             stream.flush().await?;
             stream.expect_http2().await
         });
-        match begun.await {
+        let begun = begun.await;
+        drop(self.underway);
+        match begun {
             Ok(Ok(())) => {
                 let peer = Peer { machine_key: accepted.machine_key, version: accepted.version, ip: self.ip };
                 let ends = connection::Ends {
@@ -221,7 +231,12 @@ impl Admitted {
                     leaving: self.shared.cluster.leaving(),
                     stop: self.shared.stop.clone(),
                 };
-                connection::serve(stream, peer, self.shared.machine.clone(), ends).await;
+                tokio::select! {
+                    () = connection::serve(stream, peer, self.shared.machine.clone(), ends) => {}
+                    () = self.stay.ends(&self.shared.cluster) => {
+                        tracing::debug!(ip = %self.ip, "closed a stranger's connection: its address has too many");
+                    }
+                }
             }
             Ok(Err(error)) => {
                 tracing::debug!(ip = %self.ip, %error, "a Noise connection ended before its first request")

@@ -2,7 +2,9 @@
 
 use super::Inner;
 use super::mailbox::{End, Mailbox, Marks, union};
+use super::meters::METERS;
 use super::registry::StreamId;
+use super::round::Round;
 use crate::policy::{PolicyView, Step};
 use crate::state::{Batch, Change, NodeChange, NodeId, SessionId, State, UserId};
 use std::collections::BTreeMap;
@@ -19,7 +21,10 @@ pub(super) async fn follow(inner: Arc<Inner>, mut batches: broadcast::Receiver<A
     loop {
         match batches.recv().await {
             Ok(batch) => policy = distribute(&inner, &batch, policy).await,
-            Err(RecvError::Lagged(_)) => policy = look_again(&inner).await,
+            Err(RecvError::Lagged(_)) => {
+                METERS.changes_lost.increment(1);
+                policy = look_again(&inner).await;
+            }
             Err(RecvError::Closed) => return inner.end_all(End::Stopping),
         }
     }
@@ -36,6 +41,8 @@ async fn look_again(inner: &Arc<Inner>) -> Arc<PolicyView> {
 }
 
 async fn distribute(inner: &Arc<Inner>, batch: &Batch, before: Arc<PolicyView>) -> Arc<PolicyView> {
+    let round = Round::begin();
+    METERS.changes.increment(batch.changes.len() as u64);
     let news = News::of(inner, batch);
     let policy = inner.policies.in_force(&batch.view);
     let unchanged = Arc::ptr_eq(&before, &policy);
@@ -43,7 +50,7 @@ async fn distribute(inner: &Arc<Inner>, batch: &Batch, before: Arc<PolicyView>) 
         let step = Step::new(before, policy.clone(), news.nodes.keys().copied());
         let nodes = batch.view.node_count();
         let mark = |viewer: NodeId, mailbox: &Mailbox| {
-            mailbox.mark_at(batch.index, nodes, |marks| news.add_to(marks, &step, viewer));
+            mailbox.mark_at(batch.index, &round, nodes, |marks| news.add_to(marks, &step, viewer));
         };
         let audience = if news.is_for_all() { None } else { step.audience(inner.registry.count()) };
         match audience {

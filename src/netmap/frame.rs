@@ -1,9 +1,11 @@
 //! Messages as they travel: a length, then JSON or one zstd frame of it
 //! (protocol section 4.2).
 
+use super::meters::METERS;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::sync::LazyLock;
+use std::thread::LocalKey;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
@@ -63,12 +65,18 @@ fn compressor(level: i32) -> Compressor<'static> {
 
 /// One zstd frame.
 pub(super) fn compress(json: &[u8]) -> Vec<u8> {
-    COMPRESSOR.with_borrow_mut(|c| c.compress(json)).expect("the buffer has room for the worst case")
+    pack(&COMPRESSOR, json)
 }
 
 /// As [`compress`], for what goes to many streams.
 pub(super) fn compress_shared(json: &[u8]) -> Vec<u8> {
-    SHARED.with_borrow_mut(|c| c.compress(json)).expect("the buffer has room for the worst case")
+    pack(&SHARED, json)
+}
+
+fn pack(compressor: &'static LocalKey<RefCell<Compressor<'static>>>, json: &[u8]) -> Vec<u8> {
+    let frame = compressor.with_borrow_mut(|c| c.compress(json)).expect("the buffer has room for the worst case");
+    METERS.compressed_bytes.increment(frame.len() as u64);
+    frame
 }
 
 #[cfg(test)]

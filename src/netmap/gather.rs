@@ -4,6 +4,7 @@
 //! next one: a storm of reconnects costs a few commands, a single client some
 //! milliseconds.
 
+use super::meters::METERS;
 use crate::cluster::{Cluster, Unavailable, WriteError};
 use crate::state::{Command, Done, Report};
 use std::collections::VecDeque;
@@ -65,10 +66,13 @@ async fn run(cluster: Cluster, mut queue: mpsc::Receiver<Item>) {
             items.push_back(item);
         }
         items.retain(|item| !item.answer.is_closed());
+        METERS.reports_waiting.set((items.len() + queue.len()) as f64);
         let (reports, answers): (Vec<_>, Vec<_>) =
             next_batch(&mut items).map(|item| (item.report, item.answer)).unzip();
         if !reports.is_empty() {
+            METERS.report_batch.record(reports.len() as f64);
             write(&cluster, reports, answers).await;
+            METERS.reports_waiting.set((items.len() + queue.len()) as f64);
         }
     }
 }

@@ -4,9 +4,11 @@
 //! one mark for each node, and the client gets the newest state when it can.
 
 use super::lock;
+use super::meters::METERS;
+use super::round::Round;
 use crate::state::{NodeChange, NodeId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Marks for nodes that are gone stay until the client is told, and ids are never
@@ -83,25 +85,34 @@ struct Content {
     end: Option<End>,
     /// The log index up to which a complete map told everything.
     told: u64,
+    /// The oldest change that is marked.
+    round: Option<Arc<Round>>,
 }
 
 impl Mailbox {
     /// Adds marks for what the log has at `index`, unless that was told already.
-    pub fn mark_at(&self, index: u64, nodes: usize, add: impl FnOnce(&mut Marks)) {
+    pub fn mark_at(&self, index: u64, round: &Arc<Round>, nodes: usize, add: impl FnOnce(&mut Marks)) {
         let content = lock(&self.content);
         if index > content.told {
-            self.add(content, nodes, add);
+            self.add(content, Some(round), nodes, add);
         }
     }
 
     /// Adds marks and wakes the stream, if `add` left any. `nodes` is how many
     /// nodes there are, which bounds the mailbox.
     pub fn mark(&self, nodes: usize, add: impl FnOnce(&mut Marks)) {
-        self.add(lock(&self.content), nodes, add);
+        self.add(lock(&self.content), None, nodes, add);
     }
 
-    fn add(&self, mut content: MutexGuard<'_, Content>, nodes: usize, add: impl FnOnce(&mut Marks)) {
-        let marks = &mut content.marks;
+    fn add(
+        &self,
+        mut content: MutexGuard<'_, Content>,
+        round: Option<&Arc<Round>>,
+        nodes: usize,
+        add: impl FnOnce(&mut Marks),
+    ) {
+        let Content { marks, round: oldest, .. } = &mut *content;
+        let was_empty = marks.is_empty();
         if !marks.everything {
             add(marks);
         }
@@ -110,8 +121,13 @@ impl Mailbox {
             *marks = Marks { everything: true, ..Marks::default() };
         }
         let wake = !marks.is_empty();
+        if wake && oldest.is_none() {
+            *oldest = round.cloned();
+        }
         drop(content);
         if wake {
+            METERS.marked.increment(1);
+            METERS.coalesced.increment(u64::from(!was_empty));
             self.news.notify_one();
         }
     }
@@ -149,7 +165,13 @@ impl Mailbox {
     /// All marks, which are the taker's from now on. A view that is read after this
     /// has everything that they stand for.
     pub fn take(&self) -> Marks {
-        std::mem::take(&mut lock(&self.content).marks)
+        self.take_round().0
+    }
+
+    /// As [`Mailbox::take`], with the oldest change that was marked.
+    pub fn take_round(&self) -> (Marks, Option<Arc<Round>>) {
+        let mut content = lock(&self.content);
+        (std::mem::take(&mut content.marks), content.round.take())
     }
 }
 
@@ -189,9 +211,9 @@ mod tests {
     fn what_a_complete_map_told_is_not_marked_again() {
         let mailbox = Mailbox::default();
         mailbox.told_everything(8);
-        mailbox.mark_at(8, 10, |marks| marks.add_node(NodeId(7), ONLINE));
+        mailbox.mark_at(8, &Round::begin(), 10, |marks| marks.add_node(NodeId(7), ONLINE));
         assert!(mailbox.take().is_empty());
-        mailbox.mark_at(9, 10, |marks| marks.add_node(NodeId(7), ONLINE));
+        mailbox.mark_at(9, &Round::begin(), 10, |marks| marks.add_node(NodeId(7), ONLINE));
         assert_eq!(mailbox.take().nodes.len(), 1);
     }
 

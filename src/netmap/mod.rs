@@ -14,9 +14,11 @@ mod frame;
 mod gather;
 mod idset;
 mod mailbox;
+mod meters;
 mod pace;
 mod registry;
 mod render;
+mod round;
 mod session;
 mod stream;
 
@@ -32,6 +34,7 @@ use crate::tailcfg::{CapVer, DerpMap};
 use bytes::Bytes;
 use gather::Gatherer;
 use mailbox::{End, Marks};
+use meters::METERS;
 use pace::Pace;
 use registry::Registry;
 use render::Renderer;
@@ -145,7 +148,10 @@ impl Hub {
     /// A lite update: answered when it is applied. Many are gathered into one command.
     /// Dropping the future before the command is written takes the update back.
     pub async fn update(&self, update: NodeUpdate) -> Result<(), WriteError> {
-        self.inner.gatherer.report(Report::Update(update)).await
+        let done = self.inner.gatherer.report(Report::Update(update)).await;
+        let counter = if done.is_ok() { &METERS.updates_ok } else { &METERS.updates_error };
+        counter.increment(1);
+        done
     }
 
     /// One framed map, without a stream. `None`: there is no such node (any more).

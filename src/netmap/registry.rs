@@ -2,6 +2,7 @@
 
 use super::lock;
 use super::mailbox::{End, Mailbox};
+use super::meters::METERS;
 use crate::cluster::{Cluster, Unavailable};
 use crate::state::{NodeId, NodeUpdate, Report, SessionId, State};
 use crate::tailcfg::{CapVer, NodeKey};
@@ -93,7 +94,7 @@ impl Registry {
         };
         table.slots.entry(update.node).or_insert_with(Slot::new).streams.push(row);
         table.streams += 1;
-        self.cluster.set_clients(table.streams as u64);
+        self.count_streams(&table);
         Ok(Registered { stream, session, mailbox })
     }
 
@@ -114,7 +115,8 @@ impl Registry {
     /// `None`: it was released before.
     pub fn release(&self, stream: StreamId) -> Option<Retiring> {
         let mut table = lock(&self.table);
-        let session = self.remove(&mut table, stream)?;
+        let Row { session, mailbox, .. } = self.remove(&mut table, stream)?;
+        METERS.ended(mailbox.ended());
         let slot = table.slots.get_mut(&stream.node)?;
         slot.retiring += 1;
         Some(Retiring { session, opened: slot.opened.subscribe() })
@@ -136,13 +138,13 @@ impl Registry {
         table.sweep(session.node);
     }
 
-    fn remove(&self, table: &mut Table, stream: StreamId) -> Option<SessionId> {
+    fn remove(&self, table: &mut Table, stream: StreamId) -> Option<Row> {
         let slot = table.slots.get_mut(&stream.node)?;
         let at = slot.streams.iter().position(|row| row.stream == stream)?;
-        let session = slot.streams.remove(at).session;
+        let row = slot.streams.remove(at);
         table.streams -= 1;
-        self.cluster.set_clients(table.streams as u64);
-        Some(session)
+        self.count_streams(table);
+        Some(row)
     }
 
     /// The cluster closed `closed`. If its stream is held here and was not ended,
@@ -217,6 +219,11 @@ impl Registry {
         let table = lock(&self.table);
         let slots = nodes.into_iter().filter_map(|node| table.slots.get(&node));
         slots.flat_map(|slot| &slot.streams).map(|row| (row.stream, row.mailbox.clone())).collect()
+    }
+
+    fn count_streams(&self, table: &Table) {
+        self.cluster.set_clients(table.streams as u64);
+        METERS.streams.set(table.streams as f64);
     }
 
     /// How many streams are held.

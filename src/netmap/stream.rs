@@ -1,7 +1,9 @@
 //! One stream: waits for its mailbox, renders what is newest, frames it.
 
 use super::mailbox::End;
+use super::meters::METERS;
 use super::render::{Delta, Sent};
+use super::round::Round;
 use super::session::Held;
 use super::{Inner, MapStream, StreamOptions, frame};
 use bytes::Bytes;
@@ -28,6 +30,8 @@ struct Stream {
     /// Whether the first message is still to come.
     is_new: bool,
     keep_alive_at: Instant,
+    /// The change that is under way.
+    telling: Option<Arc<Round>>,
     over: bool,
 }
 
@@ -41,9 +45,11 @@ pub(super) fn stream(
     sent: Sent,
 ) -> MapStream {
     let keep_alive_at = Instant::now() + inner.keep_alive;
-    let stream = Stream { inner, held, options, sent, ready: first.into(), is_new: true, keep_alive_at, over: false };
+    let (ready, is_new, telling, over) = (first.into(), true, None, false);
+    let stream = Stream { inner, held, options, sent, ready, is_new, keep_alive_at, telling, over };
     Box::pin(futures::stream::unfold(stream, |mut stream| async {
         let message = stream.next().await?;
+        METERS.sent_bytes.increment(message.len() as u64);
         let share = 1.0 + KEEP_ALIVE_JITTER * rand::random::<f64>();
         stream.keep_alive_at = Instant::now() + stream.inner.keep_alive.mul_f64(share);
         Some((message, stream))
@@ -53,11 +59,14 @@ pub(super) fn stream(
 impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.is_new) {
+            METERS.sent_full.increment(1);
             self.held.replace_older();
         }
         if let Some(part) = self.ready.pop_front() {
             return Some(part);
         }
+        // The connection asks for more: it has all of the last message.
+        self.telling.take().into_iter().for_each(|round| round.told());
         if self.over {
             return None;
         }
@@ -66,6 +75,7 @@ impl Stream {
                 biased;
                 () = self.held.mailbox.news() => {}
                 () = sleep_until(self.keep_alive_at), if self.options.keep_alive => {
+                    METERS.sent_keep_alive.increment(1);
                     return Some(frame::keep_alive(self.options.zstd));
                 }
             }
@@ -74,13 +84,16 @@ impl Stream {
             }
             self.inner.pace.wait().await;
             // The marks first: the view that is read then has everything that they stand for.
-            let marks = self.held.mailbox.take();
+            let (marks, round) = self.held.mailbox.take_round();
             let view = self.inner.cluster.view();
             if marks.everything {
                 self.held.mailbox.told_everything(view.index());
             }
             match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
                 Delta::Message(draft) => {
+                    let counter = if marks.everything { &METERS.sent_full } else { &METERS.sent_change };
+                    counter.increment(1);
+                    self.telling = round;
                     self.ready = self.inner.renderer.frame(draft, self.options.zstd).into();
                     return self.ready.pop_front();
                 }

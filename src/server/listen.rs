@@ -1,9 +1,12 @@
 //! Listeners: HTTP/1.1 with upgrades over TCP, TLS or a Unix socket.
 //!
 //! HTTP/1.1 only, because `/ts2021` and `/derp` upgrade their connections, and
-//! HTTP/2 lives inside Noise. Every connection has a bound on the time for its
-//! request's head, and every listener one on its connections.
+//! HTTP/2 lives inside Noise. Every connection has a bound on the time for its TLS
+//! handshake, its request's head and its body, and for what it does not read; every
+//! listener has one on its connections, and a [`Door`] that keeps them fair.
 
+use super::body::Timely;
+use super::door::Door;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,13 +28,21 @@ const MAX_CONNECTIONS: usize = 40_000;
 /// broken or means harm.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a peer may leave what was sent to it without an acknowledgement, or its
+/// window closed, before the system ends the connection.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest head of a request. Tailscale's have some hundred bytes, an API key's a
+/// few more; browsers stay below 8 KiB.
+const MAX_HEAD: usize = 16 * 1024;
+
 /// After a failed `accept` (no file descriptors left, mostly): a moment for
 /// connections to end, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on TCP, inside TLS if there is an acceptor, until `stop`.
 /// Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
-pub async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+pub async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, door: Door, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Some(slot) = next_slot(&slots, &stop).await else { return };
@@ -41,7 +52,18 @@ pub async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router
         };
         match accepted {
             Ok((stream, peer)) => {
-                tokio::spawn(tcp_connection(stream, peer, tls.clone(), router.clone(), stop.clone(), slot));
+                let connection = tcp_connection(stream, peer, tls.clone(), router.clone(), door.clone(), stop.clone());
+                let guest = door.enter(peer);
+                tokio::spawn(async move {
+                    match guest {
+                        None => connection.await,
+                        Some(guest) => tokio::select! {
+                            () = connection => {}
+                            () = guest.shown_out() => tracing::debug!(%peer, "closed: its address has too many"),
+                        },
+                    }
+                    drop(slot);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -64,7 +86,11 @@ pub async fn unix(listener: UnixListener, router: Router, stop: CancellationToke
         match accepted {
             Ok((stream, _)) => {
                 let user = stream.peer_cred().ok().map(|credentials| crate::api::SocketUser(credentials.uid()));
-                tokio::spawn(serve(stream, user, router.clone(), stop.clone(), slot));
+                let (router, stop) = (router.clone(), stop.clone());
+                tokio::spawn(async move {
+                    serve(stream, user, router, stop).await;
+                    drop(slot);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection on the socket");
@@ -86,23 +112,25 @@ async fn tcp_connection(
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
     router: Router,
+    door: Door,
     stop: CancellationToken,
-    slot: OwnedSemaphorePermit,
 ) {
     // Map frames are small and urgent.
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, Some(ConnectInfo(peer)), router, stop, slot).await,
-        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, Some(ConnectInfo(peer)), router, stop, slot).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNREAD_TIMEOUT.as_millis() as u32);
+    let Some(acceptor) = tls else { return serve(stream, Some(ConnectInfo(peer)), router, stop).await };
+    let turn = door.turn(peer).await;
+    let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
+    drop(turn);
+    match accepted {
+        Ok(Ok(stream)) => serve(stream, Some(ConnectInfo(peer)), router, stop).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
     }
 }
 
 /// `peer` is who is at the other end: an extension of each request.
-async fn serve<S, P>(stream: S, peer: Option<P>, router: Router, stop: CancellationToken, slot: OwnedSemaphorePermit)
+async fn serve<S, P>(stream: S, peer: Option<P>, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     P: Copy + std::fmt::Debug + Send + Sync + 'static,
@@ -111,11 +139,12 @@ where
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
-        router.clone().call(request)
+        router.clone().call(request.map(Timely::new))
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -129,5 +158,4 @@ where
     if let Err(error) = result {
         tracing::debug!(?peer, %error, "connection ended");
     }
-    drop(slot);
 }

@@ -1,6 +1,8 @@
 //! Starts the parts in order, and stops them in reverse.
 
 mod approver;
+mod body;
+mod door;
 pub(crate) mod duties;
 mod identity;
 mod listen;
@@ -46,8 +48,9 @@ impl StartError {
 }
 
 /// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file again.
-pub async fn run(config: Config) -> Result<(), StartError> {
+pub async fn run(mut config: Config) -> Result<(), StartError> {
     log::start(&config.log);
+    config.limits = door::within_open_files(config.limits);
     let recorder = metrics::install().map_err(|e| StartError::new("metrics", e))?;
     let mut signals = Signals::new().map_err(|e| StartError::new("signals", e))?;
     // Sockets first: a port that is taken is told before anything is written.
@@ -84,7 +87,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let routers = edges.routers(recorder);
     let relay_handle = relay.as_ref().map(|parts| parts.relay.clone());
     let identity = identity::of(&config, &cluster, relay.as_ref());
-    sockets.serve(routers, relay, &stop);
+    let proxies = Arc::new(web::TrustedProxies::new(config.trusted_proxies.clone()));
+    sockets.serve(routers, relay, || door::Door::new(config.limits, proxies.clone()), &stop);
     tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
     tokio::spawn(approver::run(cluster.clone(), policies.clone(), stop.clone()));
     tokio::spawn(duties::run(cluster.clone(), config.offline_grace, stop.clone()));
@@ -148,6 +152,7 @@ impl Edges<'_> {
                 hub: hub.clone(),
                 policies: policies.clone(),
                 server_url,
+                limits: config.limits,
                 stop: stop.clone(),
             }))
             .merge(derp::verify_router(derp::verify_against(cluster)))

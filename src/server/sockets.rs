@@ -1,5 +1,6 @@
 //! The sockets that a replica listens on, apart from the one for its peers.
 
+use super::door::Door;
 use super::{Routers, StartError, listen, relay};
 use crate::config::{Config, RelayListener};
 use crate::derp;
@@ -49,11 +50,18 @@ impl Sockets {
     }
 
     /// Serves on each of them until `stop`.
-    pub fn serve(self, routers: Routers, relay: Option<relay::Parts>, stop: &CancellationToken) {
-        tokio::spawn(listen::tcp(self.public, self.public_tls, routers.public, stop.clone()));
+    /// Each listener of TCP gets a door of its own from `door`.
+    pub fn serve(
+        self,
+        routers: Routers,
+        relay: Option<relay::Parts>,
+        door: impl Fn() -> Door,
+        stop: &CancellationToken,
+    ) {
+        tokio::spawn(listen::tcp(self.public, self.public_tls, routers.public, door(), stop.clone()));
         tokio::spawn(listen::unix(self.admin, routers.socket, stop.clone()));
         if let Some(listener) = self.metrics {
-            tokio::spawn(listen::tcp(listener, None, routers.metrics, stop.clone()));
+            tokio::spawn(listen::tcp(listener, None, routers.metrics, door(), stop.clone()));
         }
         if let (Some(listener), Some(parts)) = (self.relay, relay)
             && let Some(tls) = parts.listener.clone()

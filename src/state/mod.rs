@@ -31,6 +31,7 @@ mod time;
 mod touched;
 mod view;
 
+pub use apply::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
 pub use bookkeeping::LEADER_PULSE;
 pub use change::{Batch, Change, NodeChange};
 pub use command::{

@@ -305,6 +305,24 @@ impl State {
         self.tables.logins.get(id)
     }
 
+    /// In how many seconds from `now` on another login of this source ([`login_source`](super::login_source))
+    /// could be taken, if so many of it may wait and so many be kept in all; `None`: now.
+    pub fn wait_for_login(&self, now: Time, source: IpAddr, per_source: usize, in_all: usize) -> Option<u64> {
+        let first = (source, Time(i64::MIN), AuthId::lowest());
+        let of_source = self.indexes.waiting_login.range(first..).take_while(|(other, _, _)| *other == source);
+        let mut oldest = None;
+        let waiting =
+            of_source.inspect(|(_, deadline, _)| oldest = oldest.or(Some(*deadline))).take(per_source).count();
+        let free_at = match self.tables.logins.len() {
+            _ if waiting >= per_source => oldest,
+            kept if kept >= in_all => self.indexes.login_deadline.get_min().map(|(deadline, _)| *deadline),
+            _ => return None,
+        };
+        // With a bound of nothing there is nobody to wait for.
+        let free_at = free_at.unwrap_or(now);
+        Some((free_at.0 - now.0).max(0) as u64 / 1000 + 1)
+    }
+
     pub fn ssh_check(&self, id: &AuthId) -> Option<&Arc<SshCheck>> {
         self.tables.ssh_checks.get(id)
     }

@@ -12,6 +12,7 @@ mod cut_off;
 mod failover;
 mod import;
 mod membership;
+mod metrics;
 mod online;
 mod operations;
 mod policy;

@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use crate::cluster::disk_latency::Syncs;
+use crate::cluster::meters::METERS;
 use crate::cluster::types::TypeConfig;
 use openraft::storage::IOFlushed;
 use std::io;
@@ -118,6 +119,7 @@ fn run(disk: &Disk, syncs: &Syncs, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         waiting.push(first);
         waiting.extend(jobs.try_iter());
+        METERS.sync_writes.record(waiting.len() as f64);
         syncs.time(|| disk.sync());
         for job in waiting.drain(..) {
             match job {

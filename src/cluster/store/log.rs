@@ -3,6 +3,7 @@
 use super::disk::{Disk, Family};
 use super::flusher::Queue;
 use super::seal;
+use crate::cluster::meters::METERS;
 use crate::cluster::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::wire;
 use openraft::OptionalSend;
@@ -94,11 +95,14 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         let mut batch = self.disk().batch();
+        let mut count = 0;
         for entry in entries {
+            count += 1;
             let record = seal::seal(wire::Entry::from(&entry).encode_to_vec());
             batch.put(Family::Log, &entry.log_id.index.to_be_bytes(), &record);
         }
         batch.write();
+        METERS.append_entries.record(f64::from(count));
         self.flushes.append(callback);
         Ok(())
     }

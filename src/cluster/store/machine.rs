@@ -6,6 +6,7 @@ use super::seal;
 use super::snapshot::{self, SnapshotFile, Snapshots};
 use crate::cluster::blocking::blocking;
 use crate::cluster::feed::Feed;
+use crate::cluster::meters::METERS;
 use crate::cluster::types::{Answer, Entry, LogId, Logged, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::cluster::wire;
 use crate::state::{COMMAND_FORMAT, Change, Command, LoadError, Proposal, ReplicaId, Row, State, Tally};
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Entries that become one batch on disk and one step for everyone who watches.
 const STEP_ENTRIES: usize = 1024;
@@ -53,6 +55,8 @@ struct Step<'a> {
     entries: usize,
     changes: Vec<Change>,
     answers: Vec<(ApplyResponder<TypeConfig>, Answer)>,
+    /// What it took so far.
+    took: Duration,
 }
 
 impl Machine {
@@ -123,7 +127,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let (entry, responder) = item?;
             #[cfg(test)]
             let entry = super::tests::mischief(&self.feed, &mut self.state, entry);
+            let begun = Instant::now();
             let answer = step.take(&mut self.state, &mut self.applied, entry)?;
+            step.took += begun.elapsed();
             self.feed.reached(self.applied.index(), &self.state);
             step.answers.extend(responder.map(|responder| (responder, answer)));
             if step.is_full() {
@@ -195,7 +201,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
 impl<'a> Step<'a> {
     fn new(disk: &'a Disk) -> Self {
-        Self { batch: disk.batch(), entries: 0, changes: Vec::new(), answers: Vec::new() }
+        Self { batch: disk.batch(), entries: 0, changes: Vec::new(), answers: Vec::new(), took: Duration::ZERO }
     }
 
     fn is_full(&self) -> bool {
@@ -237,11 +243,14 @@ impl<'a> Step<'a> {
         if self.entries == 0 {
             return;
         }
+        let begun = Instant::now();
         put_applied(&mut self.batch, applied, state);
         auditor.in_step(|| {
             self.batch.write();
             feed.publish(applied.index(), Arc::new(state.clone()), self.changes, &applied.removed);
         });
+        METERS.apply.record(self.took + begun.elapsed());
+        METERS.apply_entries.record(self.entries as f64);
         for (responder, answer) in self.answers {
             responder.send(answer);
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod derp;
 mod dns;
 pub(super) mod general;
+mod limits;
 
 pub(super) use general::{cli, data_dir, unix_socket};
 
@@ -50,6 +51,7 @@ pub(super) fn config(reader: &mut Reader, root: bool) -> Config {
         cli: general::cli(reader),
         server_url,
         listen_addr,
+        limits: limits::limits(reader),
         tls,
         data_dir,
         derp,

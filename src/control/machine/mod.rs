@@ -17,6 +17,7 @@ mod trouble;
 use super::Options;
 use super::connection::Peer;
 use crate::cluster::Cluster;
+use crate::limits::Budget;
 use crate::netmap::Hub;
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
@@ -45,6 +46,8 @@ pub(super) fn router(options: &Options) -> Router {
         policies: options.policies.clone(),
         server_url,
         logins,
+        limits: options.limits,
+        failed_keys: Budget::new(options.limits.failed_keys_per_minute),
         patience: FOLLOWUP_PATIENCE,
     };
     registrations(registrar).merge(ssh_actions(sessions)).merge(maps(cluster, &options.hub)).merge(others())

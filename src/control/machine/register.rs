@@ -9,6 +9,7 @@ use super::trouble::Trouble;
 use super::{Peer, body};
 use crate::cluster::{Cluster, WriteError};
 use crate::import::first_use;
+use crate::limits::{Budget, Limits, Source};
 use crate::policy::Policies;
 use crate::state::{
     AdoptedKey, AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, State, Tag, Time, Verdict,
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
 use ipnet::Ipv4Net;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,9 @@ pub(super) struct Registrar {
     /// This replica's own, without a slash at its end.
     pub server_url: String,
     pub logins: Arc<Logins>,
+    pub limits: Limits,
+    /// Keys that opened nothing, by the address that they came from.
+    pub failed_keys: Budget,
     /// [`FOLLOWUP_PATIENCE`], but for tests.
     pub patience: Duration,
 }
@@ -162,14 +167,32 @@ impl Registrar {
         }
     }
 
+    /// A key that opens nothing is counted for the address that it came from; a good one
+    /// never is, and is never made to wait for those.
     async fn with_key(
         &self,
         peer: &Peer,
         request: RegisterRequest,
         key: &AuthKeyText,
     ) -> Result<RegisterResponse, Trouble> {
-        let key = AuthKey::parse(key).map_err(|error| Trouble::Refused(error.to_string()))?;
-        self.exists(&key).await?;
+        let source = Source::of(peer.ip);
+        let registered = match AuthKey::parse(key) {
+            Ok(key) => self.try_key(peer, request, key).await,
+            Err(error) => Err(Trouble::BadKey(error.to_string())),
+        };
+        if let Err(Trouble::BadKey(_)) = registered {
+            self.may_fail(source)?;
+            self.failed_keys.spend(source);
+        }
+        registered
+    }
+
+    async fn try_key(&self, peer: &Peer, request: RegisterRequest, key: AuthKey) -> Result<RegisterResponse, Trouble> {
+        if !self.is_good(peer, &key) {
+            // A look at the leader, or a write that comes to nothing.
+            self.may_fail(Source::of(peer.ip))?;
+            self.exists(&key).await?;
+        }
         let v4_pools = self.pools(&key);
         let registration = Registration {
             machine_key: peer.machine_key,
@@ -183,6 +206,26 @@ impl Registrar {
         let done =
             self.cluster.write(Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration }).await?;
         self.registered(done)
+    }
+
+    /// Whether this replica sees nothing against the key: what decides is the write. A
+    /// machine that has a node may come back with the key that it used up.
+    fn is_good(&self, peer: &Peer, key: &AuthKey) -> bool {
+        let view = self.cluster.view();
+        let now = Time::now().max(view.clock());
+        view.pre_auth_key_by_prefix(&key.prefix).filter(|known| known.hash == key.hash).is_some_and(|known| {
+            let opens = !known.used && known.expiration.is_none_or(|end| now < end);
+            opens || view.nodes_of_machine(&peer.machine_key).next().is_some()
+        })
+    }
+
+    /// Refuses who has failed too often just now.
+    fn may_fail(&self, source: Source) -> Result<(), Trouble> {
+        let Some(wait) = self.failed_keys.wait(source) else { return Ok(()) };
+        metrics::counter!("quorumscale_limited_total", "what" => "auth keys").increment(1);
+        let seconds = wait.as_secs() + 1;
+        let text = format!("too many keys from this address opened nothing: try again in {seconds} seconds");
+        Err(Trouble::Busy { text, seconds })
     }
 
     /// Where the policy wants a new node's address to come from.
@@ -204,7 +247,7 @@ impl Registrar {
         if is_known(&view) || self.is_first_use(&view, key).await? {
             return Ok(());
         }
-        Err(Trouble::Refused(Refused::AuthKeyInvalid.to_string()))
+        Err(Trouble::BadKey(Refused::AuthKeyInvalid.to_string()))
     }
 
     /// Whether it is a key that was imported, and is used here for the first time.
@@ -236,6 +279,7 @@ impl Registrar {
             })?;
         }
         let now = Time::now();
+        self.has_room(login_source(peer.ip), now)?;
         let login = PendingLogin {
             id: AuthId::generate(),
             machine_key: peer.machine_key,
@@ -251,6 +295,19 @@ impl Registrar {
         let answer = self.ask(&login.id);
         self.cluster.write(Command::StartLogin(login)).await?;
         Ok(answer)
+    }
+
+    /// Refuses what would be refused, without a write: anybody can ask for logins.
+    fn has_room(&self, source: IpAddr, now: Time) -> Result<(), Trouble> {
+        let Limits { pending_logins_per_address, pending_logins, .. } = self.limits;
+        let view = self.cluster.view();
+        match view.wait_for_login(now.max(view.clock()), source, pending_logins_per_address, pending_logins) {
+            None => Ok(()),
+            Some(seconds) => {
+                metrics::counter!("quorumscale_limited_total", "what" => "logins").increment(1);
+                Err(Trouble::Busy { text: Refused::TooManyLogins(seconds).to_string(), seconds })
+            }
+        }
     }
 
     /// Sends the client's user to the page for this login, on this replica: the one

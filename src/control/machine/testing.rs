@@ -2,6 +2,7 @@
 
 use super::{Logins, Peer, Registrar, Sessions, registrations, ssh_actions};
 use crate::cluster::Cluster;
+use crate::limits::{Budget, Limits};
 use crate::tailcfg::{CapVer, MachineKey};
 use axum::Router;
 use axum::body::Body;
@@ -15,6 +16,11 @@ use tower::ServiceExt;
 
 /// Registrations, SSH sessions, and what needs no state.
 pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -> Router {
+    limited_router(cluster, server_url, patience, Limits::default())
+}
+
+/// The same with other limits than the usual ones.
+pub fn limited_router(cluster: &Cluster, server_url: &str, patience: Duration, limits: Limits) -> Router {
     let server_url = server_url.trim_end_matches('/').to_owned();
     let logins = Logins::follow(cluster);
     let sessions = Sessions {
@@ -24,7 +30,15 @@ pub fn machine_router(cluster: &Cluster, server_url: &str, patience: Duration) -
         logins: logins.clone(),
         patience,
     };
-    let registrar = Registrar { cluster: cluster.clone(), policies: Default::default(), server_url, logins, patience };
+    let registrar = Registrar {
+        cluster: cluster.clone(),
+        policies: Default::default(),
+        server_url,
+        logins,
+        limits,
+        failed_keys: Budget::new(limits.failed_keys_per_minute),
+        patience,
+    };
     registrations(registrar).merge(ssh_actions(sessions)).merge(super::others())
 }
 

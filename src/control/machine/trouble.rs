@@ -16,6 +16,10 @@ pub(super) enum Trouble {
     /// For the person at the machine.
     #[error("{0}")]
     Refused(String),
+    /// For that person too: the key that it was given opens nothing. Whoever tries many
+    /// is limited.
+    #[error("{0}")]
+    BadKey(String),
     /// Try again after so many seconds.
     #[error("{text}")]
     Busy { text: String, seconds: u64 },
@@ -36,6 +40,9 @@ impl From<WriteError> for Trouble {
         match error {
             WriteError::Unavailable(_) => Trouble::Unavailable(text),
             WriteError::Refused(Refused::TooManyLogins(seconds)) => Trouble::Busy { text, seconds },
+            WriteError::Refused(Refused::AuthKeyInvalid | Refused::AuthKeyExpired | Refused::AuthKeyUsed) => {
+                Trouble::BadKey(text)
+            }
             // Passing by itself: a client asks again.
             WriteError::Refused(
                 Refused::Stale | Refused::TooLate | Refused::NotBootstrapped | Refused::ReplicaGone,
@@ -54,7 +61,7 @@ impl Trouble {
                 let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
                 (StatusCode::TOO_MANY_REQUESTS, retry_after, text).into_response()
             }
-            Trouble::Refused(_) | Trouble::Busy { .. } => {
+            Trouble::Refused(_) | Trouble::BadKey(_) | Trouble::Busy { .. } => {
                 Json(RegisterResponse { error: text, ..RegisterResponse::default() }).into_response()
             }
             Trouble::Unavailable(_) => {

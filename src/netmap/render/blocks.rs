@@ -2,6 +2,7 @@
 
 use super::Json;
 use crate::netmap::frame;
+use crate::netmap::meters::METERS;
 use crate::state::State;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -48,6 +49,7 @@ impl Block {
             json.push(b',');
             json.extend_from_slice(peer.get().as_bytes());
         }
+        METERS.rendered_bytes.increment(json.len() as u64);
         json
     }
 

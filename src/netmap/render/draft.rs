@@ -4,6 +4,7 @@ use super::Json;
 use super::blocks::Block;
 use super::message::Message;
 use crate::netmap::frame;
+use crate::netmap::meters::METERS;
 use crate::state::Time;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -34,11 +35,13 @@ pub struct Draft {
 impl Draft {
     /// A message about a change.
     pub fn of_change(message: &Message) -> Self {
+        METERS.generated_change.increment(1);
         Self { own: message.encode(None), blocks: Vec::new(), is_common: true }
     }
 
     /// A complete map: `first` are the peers before those in `blocks`.
     pub fn complete(message: &Message, first: &[Json], blocks: Vec<Arc<Block>>) -> Self {
+        METERS.generated_full.increment(1);
         let mut own = message.encode(Some(Time::now()));
         if first.is_empty() {
             return Self { own, blocks: Vec::new(), is_common: false };
@@ -76,6 +79,7 @@ impl Press {
     /// The framed message, in parts that follow each other.
     pub fn frame(&self, draft: Draft, zstd: bool) -> Vec<Bytes> {
         let Draft { own, blocks, is_common } = draft;
+        METERS.rendered_bytes.increment(own.len() as u64);
         if is_common {
             return vec![self.common(own, zstd)];
         }

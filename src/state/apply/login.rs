@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// How many logins of one address may wait: an office behind one address fits,
 /// and a flood from it cannot use up what all share.
-const MAX_WAITING_PER_SOURCE: usize = 64;
+pub const MAX_LOGINS_PER_SOURCE: usize = 64;
 /// How many logins are kept in all, decided ones included: some megabytes.
-const MAX_LOGINS: usize = 10_000;
+pub const MAX_LOGINS: usize = 10_000;
 /// The longest time that a login may wait, whatever its deadline says.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
@@ -21,8 +21,7 @@ pub(super) fn start(step: &mut Step, login: &PendingLogin) -> Outcome {
         return Err(Refused::LoginDecided);
     }
     let now = step.now();
-    if let Some(free_at) = first_free_place(step, login.source) {
-        let seconds = (free_at.0 - now.0).max(0) as u64 / 1000 + 1;
+    if let Some(seconds) = step.wait_for_login(now, login.source, MAX_LOGINS_PER_SOURCE, MAX_LOGINS) {
         return Err(Refused::TooManyLogins(seconds));
     }
     // The edge's clock said when; how long is what counts.
@@ -30,20 +29,6 @@ pub(super) fn start(step: &mut Step, login: &PendingLogin) -> Outcome {
     let login = PendingLogin { created: now, deadline: now + wait, verdict: Verdict::Waiting, ..login.clone() };
     step.put::<Logins>(login.id.clone(), login);
     Ok(Done::Nothing)
-}
-
-/// When there will be room again; `None`: there is room.
-fn first_free_place(step: &Step, source: std::net::IpAddr) -> Option<Time> {
-    let first = (source, Time(i64::MIN), AuthId::lowest());
-    let of_source = || {
-        let from = step.indexes.waiting_login.range(first.clone()..);
-        from.take_while(|(other, _, _)| *other == source)
-    };
-    if of_source().count() >= MAX_WAITING_PER_SOURCE {
-        return of_source().next().map(|(_, deadline, _)| *deadline);
-    }
-    let is_full = step.tables.logins.len() >= MAX_LOGINS;
-    step.indexes.login_deadline.get_min().filter(|_| is_full).map(|(deadline, _)| *deadline)
 }
 
 /// Who approved, and what was decided.

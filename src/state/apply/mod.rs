@@ -21,6 +21,7 @@ pub(super) mod tick;
 pub(super) mod users;
 
 use super::*;
+pub use login::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
 use step::Step;
 
 /// See [`State::apply`].
