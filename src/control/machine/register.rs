@@ -213,7 +213,7 @@ impl Registrar {
     fn is_good(&self, peer: &Peer, key: &AuthKey) -> bool {
         let view = self.cluster.view();
         let now = Time::now().max(view.clock());
-        view.pre_auth_key_by_prefix(&key.prefix).filter(|known| known.hash == key.hash).is_some_and(|known| {
+        view.pre_auth_key_by_prefix(&key.prefix).filter(|known| known.hash.is(&key.hash)).is_some_and(|known| {
             let opens = !known.used && known.expiration.is_none_or(|end| now < end);
             opens || view.nodes_of_machine(&peer.machine_key).next().is_some()
         })
