@@ -206,7 +206,8 @@ impl Tailnet {
         let index = self.state.index() + 1;
         let request = RequestId { incarnation: 1, sequence: index, acknowledged: index - 1 };
         let (deadline, time) = (Time(1_000_000), Time(1));
-        let proposal = Proposal { format: COMMAND_FORMAT, request, deadline, time, idempotency_key: None, command };
+        let proposal =
+            Proposal { format: COMMAND_FORMAT, request, deadline, time, idempotency_key: None, origin: None, command };
         self.state.apply(index, &proposal).outcome.expect("the command is good");
     }
 

@@ -1,12 +1,14 @@
 //! API keys: what lets administrators in over the network.
 
+use super::auth::REVOKED_EVERYWHERE;
 use super::body::{Body, Kind, Shape};
 use super::problem::{ApiError, unexpected};
 use super::request::{Once, Params, Reading, id};
 use super::secret::NewKey;
 use super::{Options, render, types};
-use crate::state::{ApiKeyId, Command, Done, Refused};
+use crate::state::{ApiKeyId, ApiKeyRole, Command, Done, Refused};
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -46,10 +48,42 @@ struct KeysAnswer {
 #[serde(default)]
 struct CreateKey {
     expiration: Option<jiff::Timestamp>,
+    role: String,
+    owner: String,
+}
+
+/// The longest owner of a key, in characters: a name, an address, a team.
+const MAX_OWNER: usize = 64;
+
+impl CreateKey {
+    fn role(&self) -> Result<ApiKeyRole, ApiError> {
+        if self.role.is_empty() {
+            return Ok(ApiKeyRole::default());
+        }
+        self.role.parse().map_err(|error| wrong("role", error, &self.role))
+    }
+
+    fn owner(&self) -> Result<String, ApiError> {
+        let owner = self.owner.trim();
+        if owner.chars().count() > MAX_OWNER || owner.chars().any(char::is_control) {
+            let expected = format!("expected at most {MAX_OWNER} characters on one line");
+            return Err(wrong("owner", expected, &self.owner));
+        }
+        Ok(owner.into())
+    }
+}
+
+fn wrong(name: &str, why: impl std::fmt::Display, got: &str) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "validation failed").at(
+        format!("body.{name}"),
+        format!("{name}: {why}"),
+        got.into(),
+    )
 }
 
 impl Shape for CreateKey {
-    const PROPERTIES: &'static [(&'static str, Kind)] = &[("expiration", Kind::Time)];
+    const PROPERTIES: &'static [(&'static str, Kind)] =
+        &[("expiration", Kind::Time), ("role", Kind::Text), ("owner", Kind::Text)];
 }
 
 #[derive(Default, Deserialize)]
@@ -69,11 +103,13 @@ async fn create(
     Body(body): Body<CreateKey>,
 ) -> Result<Json<CreatedAnswer>, ApiError> {
     const ACTION: &str = "creating api key";
+    let (role, owner) = (body.role()?, body.owner()?);
     let key = NewKey::make(&options.cluster, KEY_START, "apikey", &once);
     let view = options.cluster.linearizable().await?;
     let existing = view.api_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
     let expiration = key.expiration(body.expiration, existing, DEFAULT_LIFETIME);
-    let command = Command::CreateApiKey { prefix: key.prefix.clone(), hash: key.hash(), expiration: Some(expiration) };
+    let (prefix, hash, expiration) = (key.prefix.clone(), key.hash(), Some(expiration));
+    let command = Command::CreateApiKey { prefix, hash, expiration, role, owner };
     match options.cluster.write_once(once.0, command).await {
         Ok(Done::ApiKey(created)) => Ok(Json(CreatedAnswer { api_key: key.reveal(&created.prefix)? })),
         Ok(other) => Err(unexpected(ACTION, &other)),
@@ -93,7 +129,13 @@ async fn expire(
     let id = find(&options, &body.id, &body.prefix).await?;
     let written = options.cluster.write_once(once.0, Command::ExpireApiKey { id }).await;
     written.map_err(|error| ApiError::write("getting api key", error))?;
+    revoked(&options).await;
     Ok(Json(types::Empty {}))
+}
+
+/// Returns when no replica accepts a key any more that this one knows to be revoked.
+async fn revoked(options: &Options) {
+    options.cluster.applied_everywhere(REVOKED_EVERYWHERE).await;
 }
 
 async fn destroy(
@@ -117,6 +159,7 @@ async fn delete_key(options: &Options, once: Once, by_id: &str, prefix: &str) ->
     let id = find(options, by_id, prefix).await?;
     let written = options.cluster.write_once(once.0, Command::DeleteApiKey { id }).await;
     written.map_err(|error| ApiError::write("getting api key", error))?;
+    revoked(options).await;
     Ok(Json(types::Empty {}))
 }
 

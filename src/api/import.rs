@@ -92,6 +92,7 @@ fn rehearse(view: &View, command: &Command) -> Result<View, ApiError> {
         deadline: time + Duration::from_secs(1),
         time,
         idempotency_key: None,
+        origin: None,
         command: command.clone(),
     };
     let outcome = after.apply(view.index() + 1, &proposal).outcome;

@@ -14,6 +14,9 @@
 //! - **Errors** are RFC 9457 problems ([`types::Problem`]), with `code` and
 //!   `message` beside for clients of Headscale 0.29. Without a quorum: 503 and
 //!   `Retry-After`.
+//! - **API keys** have a role: `admin`, or `read-only`, which gets 403 from every operation
+//!   that changes something. Revoking one is answered when no replica accepts it any more,
+//!   and a replica without a quorum accepts none.
 //! - Keys that are created without an `expiration` get one:
 //!   [`preauthkeys::DEFAULT_LIFETIME`], [`apikeys::DEFAULT_LIFETIME`].
 //!
@@ -21,7 +24,8 @@
 //! |---|---|
 //! | users | `GET, POST /user`, `POST /user/{id}/rename/{name}`, `DELETE /user/{id}` |
 //! | pre-authenticated keys | `GET, POST, DELETE /preauthkey`, `POST /preauthkey/expire` |
-//! | API keys | `GET, POST /apikey`, `POST /apikey/expire`, `DELETE /apikey/{prefix}` |
+//! | API keys | `GET, POST /apikey` (ours: `role`, `owner`), `POST /apikey/expire`, `DELETE /apikey/{prefix}` |
+//! | audit (ours) | `GET /audit` |
 //! | nodes | `GET /node`, `GET, DELETE /node/{id}`, `POST /node/{id}/{expire,rename/{name},tags,approve_routes}`, `POST /node/backfillips` |
 //! | logins | `POST /auth/{register,approve,reject}`, `POST /node/register`, `POST /debug/node` |
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
@@ -30,7 +34,9 @@
 //! | import (ours) | `POST /import` |
 //! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
+mod access;
 pub mod apikeys;
+mod audit;
 mod auth;
 mod body;
 mod cluster;
@@ -48,6 +54,7 @@ mod request;
 mod routes;
 mod secret;
 pub mod types;
+mod usage;
 mod users;
 
 #[cfg(test)]
@@ -91,7 +98,7 @@ pub fn router(options: Options) -> Router {
 }
 
 /// The API for the network: every operation wants `Authorization: Bearer
-/// hskey-api-PREFIX-SECRET`.
+/// hskey-api-PREFIX-SECRET`, and those that change something a key with the role admin.
 pub fn authenticated(options: Options) -> Router {
     let gate = auth::Gate::new(options.cluster.clone());
     let guarded = operations(options).layer(axum::middleware::from_fn_with_state(gate, auth::require_key));
@@ -108,6 +115,7 @@ fn operations(options: Options) -> Router {
         .merge(policy::routes())
         .merge(policy_history::routes())
         .merge(policy_explain::routes())
+        .merge(audit::routes())
         .merge(health::routes())
         .merge(cluster::routes())
         .merge(import::routes())

@@ -45,8 +45,10 @@ pub fn api_key(key: &ApiKey) -> types::ApiKey {
         created_at: key.created.to_string(),
         expiration: time(key.expiration),
         id: key.id.to_string(),
-        last_seen: None,
+        last_seen: time(key.last_used),
+        owner: key.owner.clone(),
         prefix: format!("{}{}-***", super::apikeys::KEY_START, key.prefix),
+        role: key.role.to_string(),
     }
 }
 

@@ -2,16 +2,18 @@
 
 use super::Options;
 use super::problem::ApiError;
-use crate::state::{ReplicaId, State};
-use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
+use crate::cluster::Asked;
+use crate::state::{ApiKey, Origin, ReplicaId, State};
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
+use axum::http::{Extensions, StatusCode};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Who asks: `API key PREFIX`, or `USER on replica N` for somebody at the socket.
+/// Who asks: `API key PREFIX`, with its owner if it has one, or `USER on replica N` for somebody at the socket.
 #[derive(Clone, Debug)]
 pub struct Author(pub String);
 
@@ -28,9 +30,10 @@ impl Author {
         }
     }
 
-    /// The holder of the API key with this prefix.
-    pub fn with_key(prefix: &str) -> Self {
-        Self(format!("API key {prefix}"))
+    /// The holder of this API key.
+    pub fn with_key(key: &ApiKey) -> Self {
+        let ApiKey { prefix, owner, .. } = key;
+        Self(if owner.is_empty() { format!("API key {prefix}") } else { format!("API key {prefix} ({owner})") })
     }
 }
 
@@ -41,8 +44,16 @@ pub async fn name_socket_user(
     next: axum::middleware::Next,
 ) -> axum::response::Response {
     let author = Author::at_socket(request.extensions().get::<SocketUser>(), replica);
+    let origin = Origin { by: author.0.clone(), from: format!("socket of replica {replica}") };
     request.extensions_mut().insert(author);
+    request.extensions_mut().insert(origin);
     next.run(request).await
+}
+
+/// The address that a request came from, as far as it is known.
+pub fn peer_address(extensions: &Extensions) -> String {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map_or_else(|| "unknown".into(), |peer| peer.0.ip().to_canonical().to_string())
 }
 
 impl SocketUser {
@@ -64,16 +75,17 @@ pub const MAX_IDEMPOTENCY_KEY: usize = 128;
 /// The header that asks for a stale read, as `?stale=true` does.
 const STALE_HEADER: &str = "x-quorumscale-stale";
 
-/// The request's `Idempotency-Key`, if it has one.
+/// What a write is to carry: the request's `Idempotency-Key`, if it has one, and who asks.
 #[derive(Clone, Debug, Default)]
-pub struct Once(pub Option<String>);
+pub struct Once(pub Asked);
 
 impl<S: Send + Sync> FromRequestParts<S> for Once {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let mut values = parts.headers.get_all("idempotency-key").iter();
-        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let origin = parts.extensions.get::<Origin>().cloned();
+        let Some(value) = values.next() else { return Ok(Self(Asked { idempotency_key: None, origin })) };
         let bytes = value.as_bytes();
         let good = values.next().is_none()
             && (1..=MAX_IDEMPOTENCY_KEY).contains(&bytes.len())
@@ -84,7 +96,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
                  characters"
             )));
         }
-        Ok(Self(value.to_str().ok().map(str::to_owned)))
+        Ok(Self(Asked { idempotency_key: value.to_str().ok().map(str::to_owned), origin }))
     }
 }
 

@@ -24,14 +24,19 @@ impl NewKey {
     /// `Idempotency-Key`, one that every replica derives from that and the
     /// cluster's secret, so that a retry through another replica shows the same.
     pub fn make(cluster: &Cluster, start: &'static str, label: &str, once: &Once) -> Self {
-        let (prefix, secret): ([u8; 32], [u8; 32]) = match &once.0 {
+        let (prefix, secret): ([u8; 32], [u8; 32]) = match &once.0.idempotency_key {
             None => (rand::random(), rand::random()),
             Some(key) => (
                 cluster.derive(label, format!("prefix {key}").as_bytes()),
                 cluster.derive(label, format!("secret {key}").as_bytes()),
             ),
         };
-        Self { start, prefix: hex::encode(&prefix[..6]), secret: hex::encode(secret), derived: once.0.is_some() }
+        Self {
+            start,
+            prefix: hex::encode(&prefix[..6]),
+            secret: hex::encode(secret),
+            derived: once.0.idempotency_key.is_some(),
+        }
     }
 
     /// What state keeps of the secret.
@@ -77,7 +82,7 @@ impl NewKey {
 /// Randomness for a command: derived for a request with an `Idempotency-Key`, so
 /// that its repetition is the same command.
 pub fn seed(cluster: &Cluster, label: &str, once: &Once) -> u64 {
-    match &once.0 {
+    match &once.0.idempotency_key {
         None => rand::random(),
         Some(key) => {
             let derived = cluster.derive(label, format!("seed {key}").as_bytes());

@@ -41,9 +41,40 @@ pub struct ApiKey {
     pub created_at: String,
     pub expiration: Option<String>,
     pub id: String,
+    /// When it last let somebody in, to the minute.
     pub last_seen: Option<String>,
+    /// Whose key it is, in an administrator's words.
+    pub owner: String,
     /// `hskey-api-PREFIX-***`.
     pub prefix: String,
+    /// `admin` or `read-only`.
+    pub role: String,
+}
+
+/// Changes that people made, from the newest on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditList {
+    pub records: Vec<AuditRecord>,
+}
+
+/// One change that somebody made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuditRecord {
+    /// A kind of thing and what was done to it, as in `user.create`.
+    pub action: String,
+    /// Who: an API key, an operating system's user on a replica, a pre-authenticated key.
+    pub by: String,
+    /// What changed; may be empty.
+    pub detail: String,
+    /// Where from: an IP address, or a socket.
+    pub from: String,
+    /// Ascends with time.
+    pub id: String,
+    /// What it was done to.
+    pub subject: String,
+    pub time: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,12 @@ struct Create {
     /// How long the key is valid, such as 30m, 24h or 90d
     #[arg(short, long, value_name = "string", default_value = "90d")]
     expiration: String,
+    /// What the key lets its holder do: 'admin' or 'read-only'
+    #[arg(long, value_name = "string", default_value = "admin")]
+    role: String,
+    /// Whose key it is; the audit record names them
+    #[arg(long, value_name = "string", default_value = "")]
+    owner: String,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +78,14 @@ pub(super) async fn run(context: &mut Context<'_>, group: Group) -> Result<(), E
     match group.command {
         Command::List => list(context).await,
         Command::Create(args) => {
-            let body = json!({ "expiration": from_now(&args.expiration)? });
+            let mut body = json!({ "expiration": from_now(&args.expiration)? });
+            // What is not said is not sent, so that an older server is asked for nothing new.
+            if args.role != "admin" {
+                body["role"] = args.role.as_str().into();
+            }
+            if !args.owner.is_empty() {
+                body["owner"] = args.owner.as_str().into();
+            }
             let answer: Created = context.client()?.post("creating api key", "/api/v1/apikey", &body).await?;
             context.show(answer.api_key.clone(), &answer.api_key)
         }
@@ -106,13 +119,16 @@ async fn keys(client: &Client) -> Result<Vec<ApiKey>, Error> {
 
 async fn list(context: &mut Context<'_>) -> Result<(), Error> {
     let keys = keys(&context.client()?).await?;
-    let mut table = Table::new(&["ID", "Prefix", "Expiration", "Created"]);
+    let mut table = Table::new(&["ID", "Prefix", "Expiration", "Created", "Role", "Owner", "Last used"]);
     for key in &keys {
         table.row(vec![
             key.id.as_str().into(),
             key.prefix.as_str().into(),
             expiration(key.expiration.as_deref()),
             go::table_time(&key.created_at).into(),
+            if key.role.is_empty() { "-" } else { &key.role }.into(),
+            if key.owner.is_empty() { "-" } else { &key.owner }.into(),
+            key.last_seen.as_deref().map_or_else(|| "-".into(), go::table_time).into(),
         ]);
     }
     context.show(table.render(context.terminal.colour), &keys)

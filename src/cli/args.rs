@@ -1,6 +1,6 @@
 //! The tree of commands. Value names are the types that cobra's help shows.
 
-use super::{apikeys, auth, cluster, completion, generate, import, nodes, policy, preauthkeys, users};
+use super::{apikeys, audit, auth, cluster, completion, generate, import, nodes, policy, preauthkeys, users};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -59,6 +59,8 @@ pub(super) enum Command {
     /// Manage the keys for the API
     #[command(visible_aliases = ["apikey", "api"])]
     Apikeys(apikeys::Group),
+    /// See who changed what
+    Audit(audit::Group),
     /// Manage the nodes of the tailnet
     #[command(visible_alias = "node")]
     Nodes(nodes::Group),
@@ -105,6 +107,7 @@ impl Command {
             Self::Users(_) => "users",
             Self::Preauthkeys(_) => "preauthkeys",
             Self::Apikeys(_) => "apikeys",
+            Self::Audit(_) => "audit",
             Self::Nodes(_) => "nodes",
             Self::Auth(_) => "auth",
             Self::Policy(_) => "policy",

@@ -15,6 +15,7 @@
 
 mod apikeys;
 mod args;
+mod audit;
 mod auth;
 mod client;
 mod cluster;
@@ -125,6 +126,7 @@ async fn perform_remotely(command: Command, context: &mut Context<'_>) -> Result
         Command::Users(group) => users::run(context, group).await,
         Command::Preauthkeys(group) => preauthkeys::run(context, group).await,
         Command::Apikeys(group) => apikeys::run(context, group).await,
+        Command::Audit(group) => audit::run(context, group).await,
         Command::Nodes(group) => nodes::run(context, group).await,
         Command::Auth(group) => auth::run(context, group).await,
         Command::Policy(group) => policy::run(context, group).await,

@@ -3,7 +3,7 @@
 
 use super::membership::{Change, members};
 use super::replica::Replica;
-use crate::state::ReplicaId;
+use crate::state::{Command, Deed, Origin, ReplicaId};
 use openraft::ServerState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,9 +67,21 @@ impl Replica {
                 autopilot.dead_server_last_contact_threshold
             );
             match self.change_here(Change::Remove(dead)).await {
-                Ok(_) => {}
+                Ok(_) => self.record_autopilot(dead, autopilot.dead_server_last_contact_threshold).await,
                 Err(reason) => tracing::warn!("autopilot: replica {dead} is not removed: {reason}"),
             }
+        }
+    }
+
+    async fn record_autopilot(self: &Arc<Self>, dead: ReplicaId, silent_for: Duration) {
+        let origin = Origin { by: "autopilot".into(), from: format!("replica {}", self.id) };
+        let deed = Deed {
+            action: "replica.remove".into(),
+            subject: format!("replica {dead}"),
+            detail: format!("no answer for {silent_for:?}"),
+        };
+        if let Err(error) = self.write(origin.into(), Command::Note(deed)).await {
+            tracing::warn!("autopilot: that is not in the audit record: {error}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! How a cluster begins: its first membership, and the server's keys.
 
+use super::Asked;
 use super::keys::{self, Keyring};
 use super::peer::Purpose;
 use super::replica::Replica;
@@ -182,7 +183,7 @@ impl Replica {
         let noise = path.and_then(|path| keys::import_noise_key(path).ok().flatten());
         let (_, keys) = Keyring::generate(self.secrets.get(self.tls.presented()), noise);
         let command = Command::Bootstrap { settings: self.options.settings.clone(), keys };
-        match self.write(None, command).await {
+        match self.write(Asked::default(), command).await {
             Ok(_) => tracing::info!("the cluster is set up"),
             Err(WriteError::Refused(Refused::Bootstrapped)) => {}
             Err(error) => tracing::warn!("the cluster is not set up yet: {error}"),

@@ -1,6 +1,7 @@
 //! Adding, promoting and removing replicas, and handing over leadership: done by
 //! the leader, asked for anywhere.
 
+use super::Asked;
 use super::peer::{Problem, Purpose, never_sent};
 use super::propose::Backoff;
 use super::replica::{Metrics, Replica};
@@ -275,7 +276,7 @@ impl Replica {
     }
 
     async fn record_removed(self: &Arc<Self>, id: ReplicaId) -> Changed {
-        match self.write(None, Command::ReplicaRemoved(id)).await {
+        match self.write(Asked::default(), Command::ReplicaRemoved(id)).await {
             Ok(_) => Ok(Ok(id)),
             Err(error) => {
                 Err(format!("replica {id} was removed, but that is not recorded yet ({error}): run it again"))

@@ -3,7 +3,7 @@
 use super::feed::Feed;
 use super::keys::Keyring;
 use super::secret::Secret;
-use super::{ClusterStatus, MemberStatus, MembershipError, Unavailable, Verification, VerifiedReplica};
+use super::{Asked, ClusterStatus, MemberStatus, MembershipError, Unavailable, Verification, VerifiedReplica};
 use crate::state::{Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time};
 use crate::tailcfg::PrivateKey;
 use std::collections::BTreeSet;
@@ -52,7 +52,7 @@ impl Memory {
             leaving: CancellationToken::new(),
             applied: Mutex::new(Applied { state: State::default(), index: 0, sequence: 0 }),
         };
-        let bootstrapped = memory.write(None, Command::Bootstrap { settings, keys });
+        let bootstrapped = memory.write(Asked::default(), Command::Bootstrap { settings, keys });
         assert!(bootstrapped.is_ok(), "an empty state can be set up: {bootstrapped:?}");
         memory
     }
@@ -69,14 +69,14 @@ impl Memory {
     }
 
     /// Applies a command at once.
-    pub fn write(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, Refused> {
+    pub fn write(&self, asked: Asked, command: Command) -> Result<Done, Refused> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         applied.index += 1;
         applied.sequence += 1;
         // Time never goes back: the state's own clock is at least what it showed last.
         let time = if applied.index == 1 { Time::now() } else { Time::now().max(applied.state.clock()) };
         let proposal = Proposal {
-            format: command.format(),
+            format: Proposal::format_of(&command, asked.origin.as_ref()),
             request: RequestId {
                 incarnation: self.incarnation,
                 sequence: applied.sequence,
@@ -84,7 +84,8 @@ impl Memory {
             },
             deadline: time + DEADLINE,
             time,
-            idempotency_key,
+            idempotency_key: asked.idempotency_key,
+            origin: asked.origin,
             command,
         };
         let index = applied.index;

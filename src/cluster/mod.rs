@@ -3,6 +3,7 @@
 //! Edges know [`Cluster`] alone. openraft's types stay inside this module, off
 //! disk and off the wire.
 
+mod asked;
 mod autopilot;
 pub mod backup;
 mod blocking;
@@ -16,6 +17,7 @@ mod disaster_tests;
 mod disk_latency;
 mod disk_space;
 mod errors;
+mod everywhere;
 mod fatal;
 mod feed;
 mod foreign;
@@ -49,6 +51,7 @@ mod types;
 mod verify;
 mod wire;
 
+pub use asked::Asked;
 pub use autopilot::Autopilot;
 pub use errors::{MembershipError, StartError, Unavailable, WriteError};
 pub use fatal::end_process_after;
@@ -146,16 +149,24 @@ impl Cluster {
     /// Makes a change. When it returns, [`Cluster::view`] on this replica has it.
     /// Whatever fails underneath, it is applied at most once.
     pub async fn write(&self, command: Command) -> Result<Done, WriteError> {
-        self.write_once(None, command).await
+        self.write_once(Asked::default(), command).await
     }
 
-    /// As [`Cluster::write`], for a request from outside that carries an `Idempotency-Key`.
-    pub async fn write_once(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
+    /// As [`Cluster::write`], for somebody outside: it may carry an `Idempotency-Key`, and
+    /// is recorded if it says on whose behalf it is.
+    pub async fn write_once(&self, asked: Asked, command: Command) -> Result<Done, WriteError> {
         match &self.inner {
-            Inner::Replica(running) => running.0.write(idempotency_key, command).await,
-            Inner::Memory(memory) => {
-                memory.connected().map(|()| memory.write(idempotency_key, command))?.map_err(Into::into)
-            }
+            Inner::Replica(running) => running.0.write(asked, command).await,
+            Inner::Memory(memory) => memory.connected().map(|()| memory.write(asked, command))?.map_err(Into::into),
+        }
+    }
+
+    /// Returns when every replica has applied all that this one has, after `patience` at
+    /// the latest: one that does not answer may be gone.
+    pub async fn applied_everywhere(&self, patience: std::time::Duration) {
+        match &self.inner {
+            Inner::Replica(running) => running.0.applied_everywhere(self.view().index(), patience).await,
+            Inner::Memory(_) => {}
         }
     }
 

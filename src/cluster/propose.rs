@@ -6,7 +6,7 @@ use super::peer::{Purpose, never_sent};
 use super::replica::{Replica, Stopped};
 use super::types::{Logged, TypeConfig};
 use super::wire;
-use super::{Unavailable, WriteError};
+use super::{Asked, Unavailable, WriteError};
 use crate::state::{Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
@@ -49,12 +49,12 @@ pub enum Attempt {
 
 impl Replica {
     /// Makes a change. It is carried on when the caller goes away.
-    pub async fn write(self: &Arc<Self>, key: Option<String>, command: Command) -> Result<Done, WriteError> {
+    pub async fn write(self: &Arc<Self>, asked: Asked, command: Command) -> Result<Done, WriteError> {
         let replica = self.clone();
         let task = async move {
             tokio::select! {
                 () = replica.stopping.cancelled() => Err(Unavailable::Stopping.into()),
-                done = replica.write_now(key, command) => done,
+                done = replica.write_now(asked, command) => done,
             }
         };
         if self.stopping.is_cancelled() {
@@ -63,7 +63,7 @@ impl Replica {
         self.handle.spawn(task).await.unwrap_or_else(|_| Err(Unavailable::Stopping.into()))
     }
 
-    async fn write_now(&self, idempotency_key: Option<String>, command: Command) -> Result<Done, WriteError> {
+    async fn write_now(&self, asked: Asked, command: Command) -> Result<Done, WriteError> {
         let _measured = METERS.write();
         let begun = Instant::now();
         let deadline = begun + WRITE_PATIENCE;
@@ -79,7 +79,10 @@ impl Replica {
         let request = self.requests.begin();
         // The leader sets time and deadline.
         let (time, format) = (Time::default(), command.format());
-        let proposal = Proposal { format, request: request.id, deadline: time, time, idempotency_key, command };
+        let Asked { idempotency_key, origin } = asked;
+        let mut proposal =
+            Proposal { format, request: request.id, deadline: time, time, idempotency_key, origin, command };
+        self.settle_origin(&mut proposal);
         let bytes = encode(&proposal);
         if bytes.len() > PROPOSAL_LIMIT {
             return Err(Unavailable::TooLarge(bytes.len()).into());
@@ -136,6 +139,7 @@ impl Replica {
         if let Err(Unavailable::Mixed { replica, release, command }) = self.check_known(&proposal.command) {
             return Ok(Attempt::Unknown(wire::Mixed { replica: replica.0, release, command }));
         }
+        self.settle_origin(&mut proposal);
         proposal.time = self.stamp();
         proposal.deadline = proposal.time + patience;
         let write = self.write_raft(Logged(encode(&proposal).into()));

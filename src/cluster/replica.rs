@@ -1,5 +1,6 @@
 //! One running replica: Raft on a runtime of its own, and what works around it.
 
+use super::Asked;
 use super::clocks::Clocks;
 use super::contact::Contact;
 use super::disk_latency::Syncs;
@@ -259,7 +260,7 @@ impl Replica {
         }
         let standing = Standing::Leaving;
         let tell = Command::SetStanding { replica: self.id, incarnation: self.incarnation, standing };
-        match tokio::time::timeout(LEAVE_PATIENCE, self.write(None, tell)).await {
+        match tokio::time::timeout(LEAVE_PATIENCE, self.write(Asked::default(), tell)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::info!("stopping without telling the others first: {error}"),
             Err(_) => tracing::info!("stopping without telling the others first: no answer in time"),

@@ -89,7 +89,8 @@ impl Replica {
         join_all(answers).await.into_iter().collect()
     }
 
-    async fn ask_member(&self, id: ReplicaId, address: &str) -> Answer {
+    /// What a member says of itself, or why it says nothing.
+    pub async fn ask_member(&self, id: ReplicaId, address: &str) -> Answer {
         if id == self.id {
             return Ok(self.own_status(id).await);
         }

@@ -6,6 +6,7 @@
 //! the new one alone. So at no time do two replicas refuse each other, and which
 //! secret is in use is decided in one place: by what opens the data key.
 
+use super::Asked;
 use super::keys::Keyring;
 use super::replica::Replica;
 use super::report::Answer;
@@ -74,10 +75,12 @@ impl Replica {
         if which == Which::Previous {
             who_does_not_accept(&new, &self.ask_all().await).map_err(MembershipError::Refused)?;
             let wrapped_data_key = keyring.wrap(self.secrets.current(), &keys.cluster_id);
-            self.write(None, Command::WrapDataKey { wrapped_data_key }).await.map_err(|error| match error {
-                WriteError::Unavailable(unavailable) => unavailable.into(),
-                WriteError::Refused(refused) => MembershipError::Refused(refused.to_string()),
-            })?;
+            self.write(Asked::default(), Command::WrapDataKey { wrapped_data_key }).await.map_err(
+                |error| match error {
+                    WriteError::Unavailable(unavailable) => unavailable.into(),
+                    WriteError::Refused(refused) => MembershipError::Refused(refused.to_string()),
+                },
+            )?;
             tracing::info!("the cluster's keys are under the secret {new} now");
         }
         Ok(Rotation { pending: self.wait_until_all_use(&new).await, secret: new })

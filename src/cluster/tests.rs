@@ -137,7 +137,8 @@ pub fn user(name: &str) -> Command {
 pub async fn create(cluster: &Cluster, name: &str) {
     let begun = Instant::now();
     loop {
-        match cluster.write_once(Some(format!("key-{name}")), user(name)).await {
+        match cluster.write_once(Asked { idempotency_key: Some(format!("key-{name}")), origin: None }, user(name)).await
+        {
             Ok(_) => return,
             Err(WriteError::Unavailable(_)) if begun.elapsed() < PATIENCE => {}
             Err(error) => panic!("{name}: {error}"),
@@ -356,6 +357,7 @@ async fn the_same_request_proposed_twice_is_applied_once_with_one_outcome() {
         deadline: crate::state::Time(0),
         time: crate::state::Time(0),
         idempotency_key: None,
+        origin: None,
         command: user("alice"),
     };
     let mut outcomes = Vec::new();

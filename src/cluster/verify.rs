@@ -1,6 +1,7 @@
 //! Whether all replicas have the same: each says what its records are at one index
 //! of the log, and whether its disk has what its memory has.
 
+use super::Asked;
 use super::membership::members;
 use super::peer::Purpose;
 use super::replica::Replica;
@@ -60,7 +61,7 @@ impl Replica {
             if missing == 0 {
                 return;
             }
-            let ticks = (0..missing.min(PUSHES)).map(|_| self.write(None, Command::Tick));
+            let ticks = (0..missing.min(PUSHES)).map(|_| self.write(Asked::default(), Command::Tick));
             if join_all(ticks).await.into_iter().all(|tick| tick.is_err()) {
                 return;
             }

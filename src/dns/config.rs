@@ -129,7 +129,8 @@ mod tests {
         for (sequence, command) in (1..).zip(commands) {
             let request = RequestId { incarnation: 1, sequence, acknowledged: 0 };
             let (deadline, time) = (Time(9), Time(1));
-            let proposal = Proposal { format: 1, request, deadline, time, idempotency_key: None, command };
+            let proposal =
+                Proposal { format: 1, request, deadline, time, idempotency_key: None, origin: None, command };
             state.apply(sequence, &proposal).outcome.expect("a good command");
         }
         state

@@ -61,6 +61,7 @@ pub(super) fn run(state: &mut State, command: Command) {
         deadline: Time(1000),
         time: Time(1),
         idempotency_key: None,
+        origin: None,
         command,
     };
     state.apply(sequence, &proposal).outcome.expect("the command is good");

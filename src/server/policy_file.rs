@@ -7,7 +7,7 @@
 
 use crate::cluster::{Cluster, WriteError};
 use crate::policy::Policy;
-use crate::state::{Command, Refused, SecretHash};
+use crate::state::{Command, Origin, Refused, SecretHash};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,8 +112,9 @@ impl Follower {
             Err(error) => return Err(Trouble::Bad(error.to_string())),
         }
         let author = format!("file {} on replica {}", self.path.display(), self.cluster.id());
+        let origin = Origin { by: author.clone(), from: format!("replica {}", self.cluster.id()) };
         let command = Command::PutPolicy { text, author, expected_version: None, restores: None };
-        match self.cluster.write(command).await {
+        match self.cluster.write_once(origin.into(), command).await {
             Ok(_) => {
                 tracing::info!(path = %self.path.display(), "the policy file is in force on all replicas");
                 Ok(())

@@ -1,7 +1,7 @@
 //! The only way to change state: what edges may ask for.
 
 use super::record::*;
-use super::{AdoptedKey, ApiKeyId, AuthId, AuthKeyId, Import, NodeId, ReplicaId, SshCheck, Time, UserId};
+use super::{AdoptedKey, ApiKeyId, AuthId, AuthKeyId, Deed, Import, NodeId, Origin, ReplicaId, SshCheck, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,10 @@ pub struct Proposal {
     /// through any replica, gets the first one's outcome.
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// On whose behalf it is. Left out while a member runs a release that keeps no
+    /// record of that: see [`Proposal::format_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     pub command: Command,
 }
 
@@ -91,6 +95,11 @@ pub enum Command {
         prefix: String,
         hash: SecretHash,
         expiration: Option<Time>,
+        #[serde(default, skip_serializing_if = "ApiKeyRole::is_admin")]
+        role: ApiKeyRole,
+        /// As [`ApiKey::owner`].
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        owner: String,
     },
     ExpireApiKey {
         id: ApiKeyId,
@@ -98,6 +107,10 @@ pub enum Command {
     DeleteApiKey {
         id: ApiKeyId,
     },
+    /// These let somebody in within the last minute. Those that are gone are skipped.
+    UseApiKeys(BTreeSet<ApiKeyId>),
+    /// Something was done that has no command of its own; it goes into the record.
+    Note(Deed),
 
     /// A registration with a pre-authenticated key (protocol section 3.6).
     RegisterWithKey {
@@ -282,6 +295,16 @@ pub struct NodeUpdate {
     pub hostinfo: Option<Hostinfo>,
 }
 
+impl Proposal {
+    /// The first format in which [`Proposal::origin`] says something.
+    pub const ORIGIN_FORMAT: u32 = 3;
+
+    /// The format that a replica must know to apply `command`, with an origin or without.
+    pub fn format_of(command: &Command, origin: Option<&Origin>) -> u32 {
+        command.format().max(if origin.is_some() { Self::ORIGIN_FORMAT } else { 1 })
+    }
+}
+
 impl Command {
     /// The command's name, for logs: never its content, which may be secret.
     pub fn name(&self) -> &'static str {
@@ -299,6 +322,8 @@ impl Command {
             Command::CreateApiKey { .. } => "CreateApiKey",
             Command::ExpireApiKey { .. } => "ExpireApiKey",
             Command::DeleteApiKey { .. } => "DeleteApiKey",
+            Command::UseApiKeys(_) => "UseApiKeys",
+            Command::Note(_) => "Note",
             Command::RegisterWithKey { .. } => "RegisterWithKey",
             Command::StartLogin(_) => "StartLogin",
             Command::ApproveLogin { .. } => "ApproveLogin",
@@ -331,6 +356,8 @@ impl Command {
     /// know the field would skip it, and the replicas would differ.
     pub fn format(&self) -> u32 {
         match self {
+            Command::UseApiKeys(_) | Command::Note(_) => 3,
+            Command::CreateApiKey { role, owner, .. } if !role.is_admin() || !owner.is_empty() => 3,
             Command::SetStanding { .. }
             | Command::PutPolicy { .. }
             | Command::StartSshCheck(_)

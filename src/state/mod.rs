@@ -12,6 +12,7 @@
 
 mod addresses;
 mod apply;
+mod audit;
 mod bookkeeping;
 mod change;
 mod command;
@@ -32,6 +33,7 @@ mod touched;
 mod view;
 
 pub use apply::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
+pub use audit::{AuditRecord, Deed, Origin};
 pub use bookkeeping::LEADER_PULSE;
 pub use change::{Batch, Change, NodeChange};
 pub use command::{
@@ -42,8 +44,8 @@ pub use import::{AdoptedKey, Import, Imported, LastNumbers, given_name_fault, la
 pub use key_hash::{BcryptHash, KeyHash, KeyHashError};
 pub use outcome::{Done, Outcome, Refused, tagged_devices};
 pub use record::{
-    Allocation, ApiKey, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay, Replica,
-    SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
+    Allocation, ApiKey, ApiKeyRole, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay,
+    Replica, RoleError, SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,
 };
 pub use ssh_check::{SshApproval, SshCheck, SshVerdict};
 pub use tally::{KindTally, Tally};

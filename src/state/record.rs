@@ -95,8 +95,8 @@ pub struct User {
 }
 
 /// A BLAKE2s-256 hash of a key's secret part. Keys are 256 random bits, so a
-/// fast hash gives nothing away.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// fast hash gives nothing away. Two are compared in constant time.
+#[derive(Clone, Copy, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SecretHash(pub [u8; 32]);
 
@@ -105,6 +105,13 @@ impl SecretHash {
     pub fn of(secret: &str) -> Self {
         use blake2::Digest;
         Self(blake2::Blake2s256::digest(secret.as_bytes()).into())
+    }
+}
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        use subtle::ConstantTimeEq;
+        self.0.ct_eq(&other.0).into()
     }
 }
 
@@ -156,6 +163,58 @@ pub struct ApiKey {
     /// `None`: never.
     pub expiration: Option<Time>,
     pub created: Time,
+    /// What it lets its holder do.
+    #[serde(default, skip_serializing_if = "ApiKeyRole::is_admin")]
+    pub role: ApiKeyRole,
+    /// Whose key it is, in an administrator's words; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// When it last let somebody in, to the minute; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Time>,
+}
+
+/// What an API key lets its holder do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiKeyRole {
+    /// Everything. Keys of releases without roles have this one.
+    #[default]
+    Admin,
+    /// To look, and nothing else.
+    ReadOnly,
+}
+
+/// A text was no [`ApiKeyRole`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no role: it must be admin or read-only")]
+pub struct RoleError(pub String);
+
+impl ApiKeyRole {
+    /// Whether it is the role that keys have unless told otherwise.
+    pub fn is_admin(&self) -> bool {
+        *self == Self::Admin
+    }
+}
+
+impl std::str::FromStr for ApiKeyRole {
+    type Err = RoleError;
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        match text {
+            "admin" => Ok(Self::Admin),
+            "read-only" => Ok(Self::ReadOnly),
+            other => Err(RoleError(other.into())),
+        }
+    }
+}
+
+impl std::fmt::Display for ApiKeyRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::ReadOnly => "read-only",
+        })
+    }
 }
 
 /// How a node came in.

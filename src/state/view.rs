@@ -301,6 +301,19 @@ impl State {
         self.api_key(*self.indexes.api_key_by_prefix.get(prefix)?)
     }
 
+    /// The record of what people changed, from the newest on.
+    pub fn audit(&self) -> impl Iterator<Item = &Arc<AuditRecord>> + '_ {
+        let [mut one, mut other] = audit::AuditList::ALL.map(|list| {
+            let list = list as u64;
+            self.tables.audit.range((list, 0)..=(list, u64::MAX)).rev().map(|(_, record)| record).peekable()
+        });
+        std::iter::from_fn(move || match (one.peek(), other.peek()) {
+            (Some(a), Some(b)) if a.id < b.id => other.next(),
+            (None, _) => other.next(),
+            (Some(_), _) => one.next(),
+        })
+    }
+
     pub fn login(&self, id: &AuthId) -> Option<&Arc<PendingLogin>> {
         self.tables.logins.get(id)
     }

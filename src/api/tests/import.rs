@@ -1,7 +1,7 @@
 //! Moving in through the API.
 
 use super::*;
-use crate::state::{ApiKey, ApiKeyId, Import, KeyHash, LastNumbers, User};
+use crate::state::{ApiKey, ApiKeyId, ApiKeyRole, Import, KeyHash, LastNumbers, User};
 use crate::tailcfg::PrivateKey;
 
 /// Of `0123456789abcdef` four times, and of 32 characters: by Go's bcrypt, cost 10.
@@ -15,6 +15,9 @@ fn content(noise: &PrivateKey, settings: &Settings) -> Import {
         hash: KeyHash::try_from(hash.to_owned()).unwrap(),
         expiration: None,
         created: Time(1),
+        role: ApiKeyRole::Admin,
+        owner: String::new(),
+        last_used: None,
     };
     Import {
         source: "Headscale 0.29.2".into(),

@@ -1,5 +1,7 @@
 //! The API as its clients meet it: requests in, statuses and texts out.
 
+mod access;
+mod audit;
 mod edges;
 mod import;
 mod keys;

@@ -180,7 +180,7 @@ fn api_keys() -> Fake {
         match asked.line.as_str() {
         "GET /api/v1/apikey" => (
             200,
-            r#"{"apiKeys":[{"createdAt":"2026-11-24T07:49:00.3Z","expiration":"2027-02-22T07:49:00.2Z","id":"1","lastSeen":null,"prefix":"hskey-api-1c6101ec7372-***"}]}"#.into(),
+            r#"{"apiKeys":[{"createdAt":"2026-11-24T07:49:00.3Z","expiration":"2027-02-22T07:49:00.2Z","id":"1","lastSeen":"2026-11-24T08:10:00Z","owner":"alice","prefix":"hskey-api-1c6101ec7372-***","role":"read-only"}]}"#.into(),
         ),
         "POST /api/v1/apikey" => (200, r#"{"apiKey":"hskey-api-1c6101ec7372-secret"}"#.into()),
         _ => (200, "{}".into()),
@@ -194,12 +194,12 @@ fn api_keys_are_created_listed_and_deleted() {
     assert_eq!(call("apikeys create").at(&fake), prints("hskey-api-1c6101ec7372-secret\n"));
     assert_eq!(call("apikeys create -e 1h -o json").at(&fake), prints("\"hskey-api-1c6101ec7372-secret\"\n"));
     let table = "\
-ID | Prefix                     | Expiration          | Created            
-1  | hskey-api-1c6101ec7372-*** | 2027-02-22 07:49:00 | 2026-11-24 07:49:00
+ID | Prefix                     | Expiration          | Created             | Role      | Owner | Last used          
+1  | hskey-api-1c6101ec7372-*** | 2027-02-22 07:49:00 | 2026-11-24 07:49:00 | read-only | alice | 2026-11-24 08:10:00
 
 ";
     assert_eq!(call("api ls").at(&fake), prints(table));
-    assert!(call("apikeys list -o json").at(&fake).out.contains("\n\t\t\"lastSeen\": null,\n"));
+    assert!(call("apikeys list -o json").at(&fake).out.contains("\n\t\t\"lastSeen\": \"2026-11-24T08:10:00Z\",\n"));
     assert_eq!(call("apikeys delete --id 1").at(&fake), prints("Key deleted\n"));
     assert_eq!(fake.asked().last().unwrap().line, "DELETE /api/v1/apikey/hskey-api-1c6101ec7372-%2A%2A%2A");
     let ran = call("apikeys delete --id 99").at(&fake);
@@ -402,4 +402,37 @@ fn the_last_of_several_flags_counts_and_a_value_may_begin_with_a_dash() {
     assert_eq!(fake.asked()[1].line, "GET /api/v1/user?name=-x");
     assert_eq!(call("users list -i -1").at(&fake).code, 0);
     assert_eq!(fake.asked()[2].line, "GET /api/v1/user");
+}
+
+#[test]
+fn a_keys_role_and_owner_are_sent_only_where_they_are_given() {
+    let fake = api_keys();
+    call("apikeys create").at(&fake);
+    call("apikeys create --role read-only --owner grafana").at(&fake);
+    let bodies: Vec<serde_json::Value> =
+        fake.asked().iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect();
+    assert_eq!((&bodies[0]["role"], &bodies[0]["owner"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!((&bodies[1]["role"], &bodies[1]["owner"]), (&"read-only".into(), &"grafana".into()));
+}
+
+#[test]
+fn audit_records_are_a_table_for_people_and_the_apis_list_for_programs() {
+    const RECORDS: &str = r#"{"records":[{"action":"node.delete","by":"root on replica 2","detail":"","from":"socket of replica 2","id":"77","subject":"node 3 (web-1)","time":"2026-11-24T08:10:00Z"}]}"#;
+    let fake = Fake::saying(200, RECORDS);
+    let table = "\
+ID | Time                | Who               | From                | Action      | Subject        | Detail
+77 | 2026-11-24 08:10:00 | root on replica 2 | socket of replica 2 | node.delete | node 3 (web-1) |       
+
+";
+    assert_eq!(call("audit list").at(&fake), prints(table));
+    assert!(call("audit ls -o json").at(&fake).out.starts_with("[\n\t{\n\t\t\"action\": \"node.delete\","));
+    assert!(call("audit ls -o yaml").at(&fake).out.starts_with("- action: node.delete\n"));
+    call("audit list --limit 5 --action node --subject").arg("web 1").at(&fake);
+    let lines: Vec<String> = fake.asked().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(lines[0], "GET /api/v1/audit?limit=100");
+    assert_eq!(lines[3], "GET /api/v1/audit?limit=5&action=node&subject=web%201");
+    call("audit list --since 1h --before 70").at(&fake);
+    let last = fake.asked().pop().unwrap().line;
+    assert!(last.starts_with("GET /api/v1/audit?limit=100&since=20") && last.ends_with("&before=70"), "{last}");
+    assert_eq!(call("audit list --since soon").at(&fake).code, 1);
 }

@@ -2,7 +2,7 @@
 
 use super::machine::{Edges, Machine};
 use super::net::MS;
-use crate::cluster::{Unavailable, WriteError};
+use crate::cluster::{Asked, Unavailable, WriteError};
 use crate::netmap::StreamOptions;
 use crate::state::{Command, Done, NodeId, NodeUpdate, Owner, Refused, Registration, SecretHash, State, UserId};
 use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
@@ -52,13 +52,15 @@ pub type Answers = Arc<Mutex<Vec<(ClientId, u64, Answer)>>>;
 /// Asks a replica; the answer comes with the client's number for the request.
 pub async fn ask(edges: Edges, ask: Ask, client: ClientId, request: u64, answers: Answers) {
     let answer = match ask {
-        Ask::Write { key, command } => match edges.cluster.write_once(key, command).await {
-            Ok(done) => Answer::Done(done),
-            Err(WriteError::Refused(refused)) => Answer::Refused(refused),
-            Err(WriteError::Unavailable(Unavailable::Timeout(_) | Unavailable::Stopping)) => Answer::Unknown,
-            // Each of the others says that nothing was written.
-            Err(WriteError::Unavailable(_)) => Answer::Never,
-        },
+        Ask::Write { key, command } => {
+            match edges.cluster.write_once(Asked { idempotency_key: key, origin: None }, command).await {
+                Ok(done) => Answer::Done(done),
+                Err(WriteError::Refused(refused)) => Answer::Refused(refused),
+                Err(WriteError::Unavailable(Unavailable::Timeout(_) | Unavailable::Stopping)) => Answer::Unknown,
+                // Each of the others says that nothing was written.
+                Err(WriteError::Unavailable(_)) => Answer::Never,
+            }
+        }
         Ask::Read => edges.cluster.linearizable().await.map_or(Answer::Never, Answer::Read),
         Ask::Stream { node, node_key, hold } => stream(&edges, node, node_key, hold).await,
     };

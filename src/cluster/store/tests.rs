@@ -94,6 +94,7 @@ fn entry(index: u64, command: Command) -> Entry {
         deadline: crate::state::Time(i64::MAX),
         time: crate::state::Time(1_000_000),
         idempotency_key: None,
+        origin: None,
         command,
     };
     let id = wire::LogId { term: 1, replica: 1, index };

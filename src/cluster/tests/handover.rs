@@ -198,6 +198,7 @@ async fn what_a_member_does_not_know_is_refused_by_name_until_it_is_upgraded() {
         deadline: Time(0),
         time: Time(0),
         idempotency_key: None,
+        origin: None,
         command: standing(),
     };
     let attempt = running(&field, leader).propose_here(proposal, PATIENCE).await.unwrap();

@@ -7,12 +7,12 @@ use super::known::{find, is_expired, is_valid};
 use super::logins::Logins;
 use super::trouble::Trouble;
 use super::{Peer, body};
-use crate::cluster::{Cluster, WriteError};
+use crate::cluster::{Asked, Cluster, WriteError};
 use crate::import::first_use;
 use crate::limits::{Budget, Limits, Source};
 use crate::policy::Policies;
 use crate::state::{
-    AdoptedKey, AuthId, Command, Done, NodeId, PendingLogin, Refused, Registration, State, Tag, Time, Verdict,
+    AdoptedKey, AuthId, Command, Done, NodeId, Origin, PendingLogin, Refused, Registration, State, Tag, Time, Verdict,
     login_source,
 };
 use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
@@ -110,7 +110,8 @@ impl Registrar {
             return Ok(logged_out());
         }
         let command = Command::Logout { node_key: *node_key, machine_key: peer.machine_key };
-        match self.cluster.write(command).await {
+        let by = format!("machine {}", peer.machine_key);
+        match self.cluster.write_once(origin(peer, by), command).await {
             Ok(Done::Node(id)) => {
                 let view = self.cluster.view();
                 Ok(view.node(id).map_or_else(logged_out, |node| answer_for(&view, node)))
@@ -203,8 +204,9 @@ impl Registrar {
             seed: rand::random(),
             v4_pools,
         };
-        let done =
-            self.cluster.write(Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration }).await?;
+        let by = format!("pre-auth key {}", key.prefix);
+        let command = Command::RegisterWithKey { prefix: key.prefix, hash: key.hash, registration };
+        let done = self.cluster.write_once(origin(peer, by), command).await?;
         self.registered(done)
     }
 
@@ -315,6 +317,11 @@ impl Registrar {
     fn ask(&self, id: &AuthId) -> RegisterResponse {
         RegisterResponse { auth_url: format!("{}/register/{id}", self.server_url), ..RegisterResponse::default() }
     }
+}
+
+/// For the record of registrations.
+fn origin(peer: &Peer, by: String) -> Asked {
+    Origin { by, from: peer.ip.to_string() }.into()
 }
 
 /// The id in a URL that some replica made.

@@ -3,7 +3,9 @@
 use super::Report;
 use super::database::{Database, DatabaseError};
 use super::row::{Row, ValueError};
-use crate::state::{ApiKey, ApiKeyId, AuthKeyId, KeyHash, Owner, PreAuthKey, SecretHash, Tag, Time, User, UserId};
+use crate::state::{
+    ApiKey, ApiKeyId, ApiKeyRole, AuthKeyId, KeyHash, Owner, PreAuthKey, SecretHash, Tag, Time, User, UserId,
+};
 use std::collections::BTreeSet;
 
 /// Hex digits of a key that was made before 0.28, which Headscale keeps as it is, and how
@@ -51,7 +53,9 @@ pub fn api_keys(database: &Database, report: &mut Report) -> Result<Vec<ApiKey>,
             return Ok(Err(format!("API key {id} stays behind: it has no prefix")));
         }
         let created = row.time("created_at")?.unwrap_or_default();
-        Ok(Ok(ApiKey { id: ApiKeyId(id), prefix, hash, expiration: row.time("expiration")?, created }))
+        let expiration = row.time("expiration")?;
+        let (role, owner, last_used) = (ApiKeyRole::Admin, String::new(), row.time("last_seen")?);
+        Ok(Ok(ApiKey { id: ApiKeyId(id), prefix, hash, expiration, created, role, owner, last_used }))
     })?;
     let mut keys = Vec::new();
     for row in rows {

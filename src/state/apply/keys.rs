@@ -4,6 +4,7 @@ use super::super::table::{ApiKeys, PreAuthKeys};
 use super::super::view::members;
 use super::super::*;
 use super::step::Step;
+use std::collections::BTreeSet;
 
 /// What registrations a pre-authenticated key allows.
 pub(super) struct Kind {
@@ -66,7 +67,13 @@ pub(super) fn delete_pre_auth_key(step: &mut Step, id: AuthKeyId) -> Outcome {
     Ok(Done::Nothing)
 }
 
-pub(super) fn create_api_key(step: &mut Step, prefix: &str, hash: SecretHash, expiration: Option<Time>) -> Outcome {
+pub(super) fn create_api_key(
+    step: &mut Step,
+    prefix: &str,
+    hash: SecretHash,
+    expiration: Option<Time>,
+    (role, owner): (ApiKeyRole, &str),
+) -> Outcome {
     if step.api_key_by_prefix(prefix).is_some() {
         return Err(Refused::KeyPrefixTaken);
     }
@@ -79,6 +86,9 @@ pub(super) fn create_api_key(step: &mut Step, prefix: &str, hash: SecretHash, ex
         hash: hash.into(),
         expiration,
         created: step.now(),
+        role,
+        owner: owner.into(),
+        last_used: None,
     };
     step.put::<ApiKeys>(key.id, key.clone());
     Ok(Done::ApiKey(key))
@@ -96,6 +106,18 @@ pub(super) fn delete_api_key(step: &mut Step, id: ApiKeyId) -> Outcome {
         return Err(Refused::ApiKeyNotFound);
     }
     step.delete::<ApiKeys>(&id);
+    Ok(Done::Nothing)
+}
+
+/// Notes the minute in which keys were used last.
+pub(super) fn use_api_keys(step: &mut Step, ids: &BTreeSet<ApiKeyId>) -> Outcome {
+    const MINUTE: i64 = 60_000;
+    let minute = Time(step.now().0.div_euclid(MINUTE) * MINUTE);
+    for id in ids {
+        if let Some(key) = step.api_key(*id).cloned() {
+            step.put::<ApiKeys>(*id, ApiKey { last_used: Some(minute), ..ApiKey::clone(&key) });
+        }
+    }
     Ok(Done::Nothing)
 }
 

@@ -5,6 +5,7 @@
 //! no command can forget them. What a command refuses leaves nothing behind but
 //! the clock and the memory of the request.
 
+mod audit;
 mod cluster;
 mod dedupe;
 mod import;
@@ -28,7 +29,13 @@ use step::Step;
 pub(super) fn apply(state: &mut State, index: u64, proposal: &Proposal) -> Applied {
     assert!(index > state.index(), "command {index} applied after {}", state.index());
     let mut step = Step::begin(state, index, proposal.time, proposal.format);
-    let outcome = dedupe::once(&mut step, proposal, |step| step.attempt(|step| run(step, &proposal.command)));
+    let outcome = dedupe::once(&mut step, proposal, |step| {
+        step.attempt(|step| {
+            let done = run(step, &proposal.command)?;
+            audit::record(step, proposal, &done);
+            Ok(done)
+        })
+    });
     step.finish(outcome)
 }
 
@@ -55,9 +62,13 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         }
         Command::ExpirePreAuthKey { id } => keys::expire_pre_auth_key(step, *id),
         Command::DeletePreAuthKey { id } => keys::delete_pre_auth_key(step, *id),
-        Command::CreateApiKey { prefix, hash, expiration } => keys::create_api_key(step, prefix, *hash, *expiration),
+        Command::CreateApiKey { prefix, hash, expiration, role, owner } => {
+            keys::create_api_key(step, prefix, *hash, *expiration, (*role, owner))
+        }
         Command::ExpireApiKey { id } => keys::expire_api_key(step, *id),
         Command::DeleteApiKey { id } => keys::delete_api_key(step, *id),
+        Command::UseApiKeys(ids) => keys::use_api_keys(step, ids),
+        Command::Note(_) => Ok(Done::Nothing),
 
         Command::RegisterWithKey { prefix, hash, registration } => register::with_key(step, prefix, hash, registration),
         Command::StartLogin(login) => login::start(step, login),

@@ -67,6 +67,9 @@ fn content() -> Import {
             hash: slow("b"),
             expiration: None,
             created,
+            role: ApiKeyRole::Admin,
+            owner: String::new(),
+            last_used: None,
         }],
         nodes: vec![node(4), node(9)],
         policy: Some("{\"acls\":[]}".into()),
@@ -133,7 +136,13 @@ fn a_cluster_that_has_users_or_nodes_is_not_filled() {
 #[test]
 fn the_clusters_own_api_keys_stay_and_keep_their_numbers() {
     let mut world = empty();
-    let own = Command::CreateApiKey { prefix: "aaaaaaaaaaaa".into(), hash: SecretHash([1; 32]), expiration: None };
+    let own = Command::CreateApiKey {
+        prefix: "aaaaaaaaaaaa".into(),
+        hash: SecretHash([1; 32]),
+        expiration: None,
+        role: ApiKeyRole::Admin,
+        owner: String::new(),
+    };
     world.ok(own);
     let Done::Changes(changes) = world.ok(import(content())) else { panic!("what changed") };
     assert!(changes[0].contains("has the number 3"), "{changes:?}");

@@ -62,6 +62,7 @@ impl World {
             deadline: self.now + Duration::from_secs(30),
             time: self.now,
             idempotency_key: None,
+            origin: None,
             command,
         }
     }

@@ -86,11 +86,23 @@ fn keys_expire_now_and_go_and_unknown_ones_are_an_error() {
     assert_eq!(world.refused(Command::ExpirePreAuthKey { id: AuthKeyId(1) }), Refused::AuthKeyNotFound);
 
     let hash = SecretHash::of("s");
-    world.ok(Command::CreateApiKey { prefix: "a".into(), hash, expiration: None });
+    world.ok(Command::CreateApiKey {
+        prefix: "a".into(),
+        hash,
+        expiration: None,
+        role: ApiKeyRole::Admin,
+        owner: String::new(),
+    });
     world.ok(Command::ExpireApiKey { id: ApiKeyId(1) });
     assert_eq!(world.state.api_key_by_prefix("a").expect("the key").expiration, Some(world.now));
     world.ok(Command::DeleteApiKey { id: ApiKeyId(1) });
     assert_eq!(world.refused(Command::DeleteApiKey { id: ApiKeyId(1) }), Refused::ApiKeyNotFound);
-    world.ok(Command::CreateApiKey { prefix: "a".into(), hash, expiration: None });
+    world.ok(Command::CreateApiKey {
+        prefix: "a".into(),
+        hash,
+        expiration: None,
+        role: ApiKeyRole::Admin,
+        owner: String::new(),
+    });
     assert_eq!(world.state.api_key_by_prefix("a").expect("the key").id, ApiKeyId(2));
 }

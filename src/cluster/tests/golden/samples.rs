@@ -5,10 +5,10 @@
 
 use crate::cluster::wire::*;
 use crate::state::{
-    AdoptedKey, Allocation, ApiKey, ApiKeyId, AuthKeyId, Command, Endpoint, Expiry, Import, KeyHash, LastNumbers, Node,
-    NodeId, NodeUpdate, Owner, PendingLogin, PreAuthKey, Proposal, RegisterMethod, Registration, Relay, Replica,
-    ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId, Settings, SshCheck, SshVerdict, Standing, Tag,
-    Time, User, UserId, Verdict,
+    AdoptedKey, Allocation, ApiKey, ApiKeyId, ApiKeyRole, AuthKeyId, Command, Deed, Endpoint, Expiry, Import, KeyHash,
+    LastNumbers, Node, NodeId, NodeUpdate, Origin, Owner, PendingLogin, PreAuthKey, Proposal, RegisterMethod,
+    Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId, Settings, SshCheck,
+    SshVerdict, Standing, Tag, Time, User, UserId, Verdict,
 };
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
@@ -27,12 +27,14 @@ pub fn log() -> Vec<Proposal> {
         let sequence = log.len() as u64 + 1;
         let time = BEGIN + Duration::from_secs(sequence);
         let repeatable = matches!(command, Command::CreateUser { .. });
+        let origin = repeatable.then(|| Origin { by: "root on replica 1".into(), from: "socket of replica 1".into() });
         log.push(Proposal {
-            format: command.format(),
+            format: Proposal::format_of(&command, origin.as_ref()),
             request: RequestId { incarnation: 5, sequence, acknowledged: sequence.saturating_sub(3) },
             deadline: time + Duration::from_secs(10),
             time,
             idempotency_key: repeatable.then(|| "a-key-of-the-client".into()),
+            origin,
             command,
         });
     }
@@ -133,6 +135,9 @@ fn import() -> Import {
             hash: bcrypt("b"),
             expiration: None,
             created: BEGIN,
+            role: ApiKeyRole::Admin,
+            owner: String::new(),
+            last_used: None,
         }],
         nodes: vec![Node {
             id: NodeId(7),
@@ -212,9 +217,13 @@ fn after(command: &Command) -> Option<Command> {
             ephemeral: false,
             expiration: Some(BEGIN + Duration::from_secs(3600)),
         },
-        Command::CreatePreAuthKey { .. } => {
-            Command::CreateApiKey { prefix: "ba9876543210".into(), hash: SecretHash::of("api"), expiration: None }
-        }
+        Command::CreatePreAuthKey { .. } => Command::CreateApiKey {
+            prefix: "ba9876543210".into(),
+            hash: SecretHash::of("api"),
+            expiration: None,
+            role: ApiKeyRole::ReadOnly,
+            owner: "alice".into(),
+        },
         Command::CreateApiKey { .. } => Command::RegisterWithKey {
             prefix: "0123456789ab".into(),
             hash: SecretHash::of("secret"),
@@ -280,7 +289,13 @@ fn after(command: &Command) -> Option<Command> {
         Command::SetStanding { .. } => Command::BackfillIps { seed: 9 },
         Command::BackfillIps { .. } => Command::ExpirePreAuthKey { id: AuthKeyId(1) },
         Command::ExpirePreAuthKey { .. } => Command::ExpireApiKey { id: ApiKeyId(1) },
-        Command::ExpireApiKey { .. } => Command::DeletePreAuthKey { id: AuthKeyId(9) },
+        Command::ExpireApiKey { .. } => Command::UseApiKeys(BTreeSet::from([ApiKeyId(1)])),
+        Command::UseApiKeys(_) => Command::Note(Deed {
+            action: "replica.add".into(),
+            subject: "replica 4".into(),
+            detail: "at 192.0.2.4:7946".into(),
+        }),
+        Command::Note(_) => Command::DeletePreAuthKey { id: AuthKeyId(9) },
         Command::DeletePreAuthKey { .. } => Command::DeleteApiKey { id: ApiKeyId(9) },
         Command::DeleteApiKey { .. } => Command::DeleteUser { id: UserId(9) },
         Command::DeleteUser { .. } => Command::ReplicaRemoved(ReplicaId(7)),
