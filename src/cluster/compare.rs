@@ -12,9 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A hash of this release's `state`: only replicas with the same write the same bytes for
-/// the same record, so only those are compared with each other.
-pub const FORM: &str = env!("QUORUMSCALE_STATE_FORM");
+/// The form of records that the tallies are over; only tallies of one form can be compared.
+///
+/// It is the same for all releases, so that a cluster is compared while it is upgraded. What
+/// a later release adds to a record is not in the record's bytes until it is set, and it is
+/// set only by commands that all members know (see [`Command::format`](crate::state::Command::format)):
+/// so at each index of the log the bytes are those that the oldest member writes, which is the
+/// form at the cluster's version. A release that cannot keep to that, because the same
+/// record must have other bytes, has another number here, and is compared with its own kind.
+const FORM: &str = "1";
 
 /// How soon a difference is looked at again before anybody acts on it.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -145,7 +151,7 @@ fn judge(voters: usize, found: &BTreeMap<ReplicaId, Found>) -> wire::Judgement {
         (!kinds.is_empty()).then_some(wire::judgement::Wrong { replica: id.0, kinds })
     });
     let wrong: Vec<_> = wrong.collect();
-    // Replicas of another release differ among themselves: the majority says nothing of them.
+    // Replicas with another form differ among themselves: the majority says nothing of them.
     let decided = right.is_some_and(|right| {
         wrong.iter().all(|w| found.get(&ReplicaId(w.replica)).is_some_and(|wrong| wrong.form == right.form))
     });
@@ -222,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_of_different_releases_are_not_compared_with_each_other() {
+    fn records_of_another_form_are_not_compared_with_each_other() {
         let of = |users, form| replica(users, true, form);
         assert_eq!(judged(3, &[of(1, "a"), of(1, "a"), of(2, "b")]), (vec![], true));
         assert_eq!(judged(3, &[of(1, "a"), of(2, "b"), of(3, "c")]), (vec![], false));

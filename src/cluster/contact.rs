@@ -106,7 +106,15 @@ impl Replica {
             }
             // Another leader is asked at once.
             let leader = self.leader();
-            let next_leader = async { while changes.changed().await.is_ok() && self.leader() == leader {} };
+            let next_leader = async {
+                while changes.changed().await.is_ok() {
+                    if self.leader() != leader {
+                        return;
+                    }
+                }
+                // The core is gone: there is no news any more, and this replica ends soon.
+                std::future::pending().await
+            };
             tokio::select! {
                 () = self.stopping.cancelled() => return,
                 () = next_leader => {}

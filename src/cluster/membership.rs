@@ -342,10 +342,19 @@ impl Replica {
         self.ask_all().await.into_iter().filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect()
     }
 
-    /// Whether a member answered this leader lately.
+    /// Whether enough voters answer this leader for another one to be elected.
+    pub fn majority_answers(&self, metrics: &Metrics) -> bool {
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        voters.iter().filter(|voter| self.is_alive(metrics, ReplicaId(**voter))).count() * 2 > voters.len()
+    }
+
+    /// Whether a member answered this leader lately, and its port does not refuse since.
     fn is_alive(&self, metrics: &Metrics, id: ReplicaId) -> bool {
         let heartbeat = metrics.heartbeat.as_ref().and_then(|h| h.get(&id.0).copied().flatten());
-        id == self.id || heartbeat.is_some_and(|at| types::age(at) < ALIVE)
+        let node = metrics.membership_config.membership().get_node(&id.0);
+        let refuses =
+            node.is_some_and(|node| self.links.problem(id, &node.addr) == Some(super::peer::Problem::Refused));
+        id == self.id || (!refuses && heartbeat.is_some_and(|at| types::age(at) < ALIVE))
     }
 }
 

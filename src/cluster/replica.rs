@@ -254,8 +254,10 @@ impl Replica {
     /// Begins to stop: see [`Cluster::leave`](super::Cluster::leave).
     pub async fn leave(self: &Arc<Self>) {
         self.leaving.cancel();
-        let is_alone = self.metrics().membership_config.membership().voter_ids().count() < 2;
-        if is_alone || !self.contact.has_quorum() {
+        let metrics = self.metrics();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
+        let in_vain = metrics.state == ServerState::Leader && !self.majority_answers(&metrics);
+        if is_alone || in_vain || !self.contact.has_quorum() {
             return;
         }
         let standing = Standing::Leaving;
@@ -275,8 +277,11 @@ impl Replica {
         if self.stopping.is_cancelled() {
             return;
         }
-        self.leaving.cancel();
-        self.hand_over().await;
+        // One that has left has tried to.
+        if !self.leaving.is_cancelled() {
+            self.leaving.cancel();
+            self.hand_over().await;
+        }
         self.stopping.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!("raft did not stop cleanly: {error}");
@@ -301,7 +306,7 @@ impl Replica {
     async fn hand_over(&self) {
         let metrics = self.metrics();
         let voters = metrics.membership_config.membership().voter_ids().count();
-        if metrics.state != ServerState::Leader || voters < 2 {
+        if metrics.state != ServerState::Leader || voters < 2 || !self.majority_answers(&metrics) {
             return;
         }
         match tokio::time::timeout(HANDOVER_PATIENCE, self.transfer(None)).await {

@@ -54,7 +54,7 @@ impl Replica {
     }
 
     /// A damaged snapshot is of no use to anybody, and is made anew.
-    async fn check_snapshot(&self) {
+    pub async fn check_snapshot(&self) {
         let Some(file) = self.snapshots.current() else { return };
         let path = file.path().to_owned();
         let Ok(Err(error)) = tokio::task::spawn_blocking(move || file.check()).await else { return };
@@ -83,7 +83,9 @@ fn read(auditor: &Auditor, stopping: &CancellationToken) -> std::io::Result<Audi
 /// What is wrong, in words, and what to do.
 fn explain(audit: &Audit) -> (&'static str, String, &'static str) {
     let names = |kinds: &std::collections::BTreeSet<&str>| kinds.iter().copied().collect::<Vec<_>>().join(", ");
-    if audit.memory.is_empty() {
+    if let Some(reason) = &audit.applied {
+        ("the disk changed or lost records", reason.clone(), REPLACE)
+    } else if audit.memory.is_empty() {
         let reason = format!("records of kind {} on disk are not those that were written", names(&audit.disk));
         ("the disk changed or lost records", reason, REPLACE)
     } else {

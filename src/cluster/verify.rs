@@ -5,6 +5,7 @@ use super::Asked;
 use super::membership::members;
 use super::peer::Purpose;
 use super::replica::Replica;
+use super::store::Audit;
 use super::wire::{self, digest_response};
 use super::{Unavailable, Verification, VerifiedReplica};
 use crate::state::{Command, ReplicaId, Row, State};
@@ -91,6 +92,7 @@ impl Replica {
         let auditor = self.auditor.clone();
         let work = move || (kinds(&state), auditor.audit(|_| true));
         let (kinds, disk) = match tokio::task::spawn_blocking(work).await {
+            Ok((kinds, Ok(Audit { applied: Some(problem), .. }))) => (kinds, Err(problem)),
             Ok((kinds, Ok(different))) => (kinds, Ok(different.disk.into_iter().map(str::to_owned).collect())),
             Ok((kinds, Err(error))) => (kinds, Err(error.to_string())),
             Err(error) => (Vec::new(), Err(error.to_string())),

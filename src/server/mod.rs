@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Over how long a stopping replica spreads the end of its streams at most, so that their
 /// clients do not all come to the other replicas in one moment.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_millis(1500);
 /// A few streams need not wait for each other as long as many.
 const DRAIN_PER_STREAM: Duration = Duration::from_millis(10);
 /// A stop takes five seconds at most. What is not done by then is not needed: all that was

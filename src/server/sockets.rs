@@ -118,12 +118,43 @@ fn admin(path: &Path, permission: u32) -> Result<UnixListener, StartError> {
             "a running server answers there already: stop it, or choose another path",
         ));
     }
-    match std::fs::remove_file(path) {
+    // Made beside and moved there, so that it has its permission from the first moment, and a
+    // server that starts at the same time does not take away what this one has made.
+    let new = path.with_file_name(format!(".{}", std::process::id()));
+    match std::fs::remove_file(&new) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(permission)).map_err(failed)?;
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(permission)).map_err(failed)?;
+    std::fs::rename(&new, path).map_err(failed)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[tokio::test]
+    async fn the_socket_of_a_newer_server_stays_when_an_older_one_of_the_same_path_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/server.sock");
+        let older = admin(&path, 0o600).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = admin(&path, 0o600).unwrap_err().to_string();
+        assert!(refused.contains("a running server answers there already"), "{refused}");
+        // Somebody makes the directory anew while the older one still stops.
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        let newer = admin(&path, 0o660).unwrap();
+        drop(older);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+        // What one that ended left behind is in nobody's way, and nothing else is left.
+        drop(newer);
+        let _last = admin(&path, 0o600).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 }

@@ -353,7 +353,9 @@ impl Command {
     /// The format that a replica must know to apply this command. A leader writes it
     /// only when all members know that. A new kind gets a new format here; so does a
     /// command with a new field that says something, because a release that does not
-    /// know the field would skip it, and the replicas would differ.
+    /// know the field would skip it, and the replicas would differ; and so does whatever
+    /// gives a record a field that older releases do not know, or an outcome that they
+    /// would not give.
     pub fn format(&self) -> u32 {
         match self {
             Command::UseApiKeys(_) | Command::Note(_) => 3,

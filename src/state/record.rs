@@ -3,6 +3,12 @@
 //! Records are stored and sent as JSON with named fields, so that the version
 //! before and the version after can read them: a new field has a default, and
 //! no field changes its meaning.
+//!
+//! Replicas of different releases must also write the same bytes for the same record, as
+//! they are compared with each other. So a new field comes after the others and is left out
+//! while it has its default (`#[serde(default, skip_serializing_if = "…")]`), and only a
+//! command of a format that all members know sets it ([`Command::format`](super::Command::format)).
+//! `tests/fixtures/golden` holds the bytes that each release writes.
 
 use super::{ApiKeyId, AuthId, AuthKeyId, KeyHash, NodeId, ReplicaId, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};

@@ -192,3 +192,38 @@ async fn a_changed_policy_reaches_a_thousand_streams_whole() {
     );
     assert!(last < REACHED, "{last:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_policy_file_again_says_what_is_wrong_with_it_and_ends_nothing() {
+    let mut settings =
+        Settings { config: "policy:\n  mode: file\n  path: policy.hujson\n".into(), ..Settings::default() };
+    let mut cluster = Cluster::start_with(1, settings.clone()).await;
+    let path = cluster.replica_dir(1).join("policy.hujson");
+    let in_force = |cluster: &Cluster, text: &str| cluster.ok(1, &["policy", "get"]) == text;
+    std::fs::write(&path, "{} // one").expect("a policy file");
+    cluster.signal(1, "HUP");
+    eventually("the file is in force", FOLLOWED, || {
+        cluster.run(1, &["policy", "get"]).status.success() && in_force(&cluster, "{} // one")
+    })
+    .await;
+
+    // A bad file is told once, and again when somebody asks by the signal.
+    std::fs::write(&path, "{ not a policy").expect("a policy file");
+    let told = |cluster: &Cluster| cluster.log(1).matches("the policy in force stays").count();
+    eventually("it is told", FOLLOWED, || told(&cluster) == 1).await;
+    cluster.signal(1, "HUP");
+    eventually("it is told again", FOLLOWED, || told(&cluster) == 2).await;
+    assert!(cluster.log(1).contains("SIGHUP: reading the policy file again"));
+    assert!(in_force(&cluster, "{} // one"), "a bad file changes nothing");
+    std::fs::write(&path, "{} // two").expect("a policy file");
+    cluster.signal(1, "HUP");
+    eventually("the mended file is in force", FOLLOWED, || in_force(&cluster, "{} // two")).await;
+
+    // Where the policy is in the database, the signal does nothing.
+    settings.config.clear();
+    let mut cluster = Cluster::start_with(1, settings).await;
+    cluster.signal(1, "HUP");
+    eventually("it was heard", FOLLOWED, || cluster.log(1).contains("SIGHUP")).await;
+    cluster.create_user(1, "alice");
+    cluster.stop(1).await;
+}

@@ -1,10 +1,10 @@
 //! What is on disk survives kills, and what the disk changed is not served.
 
-use crate::support::{Cluster, Disk, Replica, Settings, eventually};
+use crate::support::{Cluster, Disk, Failing, Replica, Settings, eventually};
 use rocksdb::{DB, IteratorMode, Options};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For what has no promised time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,6 +87,56 @@ async fn a_disk_without_room_stops_writes_and_not_reads_and_heals_with_space() {
     let written = || cluster.run(1, &["users", "create", "carol"]).status.success();
     eventually("writes are taken again", PATIENCE, written).await;
     cluster.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_sync_or_write_ends_that_replica_once_and_the_others_go_on() {
+    let mut cluster = Cluster::start_with(3, Settings { failing_disks: true, ..Settings::default() }).await;
+    let mut acknowledged = BTreeSet::new();
+    for (round, (what, leads)) in
+        [(Failing::Syncs, false), (Failing::Syncs, true), (Failing::Writes, false), (Failing::Writes, true)]
+            .into_iter()
+            .enumerate()
+    {
+        let leader = cluster.leader(1).await;
+        let victim = if leads { leader } else { leader % 3 + 1 };
+        let survivor = (1..=3).find(|id| ![leader, victim].contains(id)).expect("there are three");
+        let before = cluster.log(victim).len();
+        cluster.failing_disk(victim).fail(what);
+        let begun = Instant::now();
+        for n in 0.. {
+            let name = format!("user{round}-{n}");
+            if cluster.run(survivor, &["users", "create", &name]).status.success() {
+                acknowledged.insert(name);
+            }
+            if cluster.has_ended(victim) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "replica {victim} goes on although its {what:?} fail");
+        }
+        let log = cluster.ends(victim).await.split_off(before);
+        let said = if what == Failing::Syncs { "cannot be synced to disk" } else { "the store cannot be written" };
+        let ended = log.lines().filter(|line| line.contains("this replica stops now")).collect::<Vec<_>>();
+        let remedy = "free space on the disk, or repair or replace it, then start it again";
+        assert!(ended.len() == 1 && ended[0].contains(said) && ended[0].contains(remedy), "{log}");
+        let failed = cluster.failing_disk(victim).heal();
+        let of_log = failed.iter().filter(|call| call.contains("/data/store/") && call.ends_with(".log")).count();
+        assert_eq!(of_log, 1, "it does not try again: {failed:?}");
+
+        let name = format!("user{round}-without");
+        cluster.create_user(survivor, &name);
+        acknowledged.insert(name);
+        let next = cluster.leader(survivor).await;
+        assert!(next != victim, "somebody else leads");
+        cluster.start_replica(victim);
+        cluster.healthy().await;
+        for id in 1..=3 {
+            let there = names(&cluster.json(id, &["users", "list"]));
+            let lost: Vec<_> = acknowledged.difference(&there).collect();
+            assert!(lost.is_empty(), "replica {id} after {what:?} of replica {victim}: {lost:?}");
+        }
+    }
+    assert!(cluster.run(1, &["cluster", "verify"]).status.success());
 }
 
 /// Bytes that are free there.

@@ -167,3 +167,26 @@ async fn a_graceful_stop_with_a_thousand_streams_takes_five_seconds_and_hands_le
     assert_ne!(next, leader, "somebody else leads");
     nobody_was_shown_offline(&watchers);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_all_replicas_one_after_the_other_takes_five_seconds_each_with_a_thousand_streams() {
+    let mut cluster = Cluster::start_with(3, Settings { alone: true, ..Settings::default() }).await;
+    let policy = cluster.dir().join("policy.hujson");
+    std::fs::write(&policy, r#"{"acls": []}"#).expect("a policy file");
+    cluster.ok(1, &["policy", "set", "-f", policy.to_str().expect("text")]);
+    let key = reusable_key(&cluster).await;
+    let watchers = Watchers::start(&cluster, &[1, 2, 3], STREAMS, &key).await;
+    // The leader first each time: it hands over, then there is nobody left to take over.
+    let mut running = vec![1, 2, 3];
+    let mut times = Vec::new();
+    while let Some(&any) = running.first() {
+        let leader = if running.len() > 1 { cluster.leader(any).await } else { any };
+        let streams = watchers.at(leader).len();
+        let begun = Instant::now();
+        cluster.stop(leader).await;
+        times.push((leader, streams, begun.elapsed()));
+        running.retain(|id| *id != leader);
+    }
+    println!("stops, one after the other (replica, streams, time): {times:.2?}");
+    assert!(times.iter().all(|(.., took)| *took < STOP), "five seconds at most, times five: {times:?}");
+}

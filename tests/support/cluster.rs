@@ -1,6 +1,7 @@
 //! A cluster of server processes on this machine.
 
 use super::disk::Disk;
+use super::failing_disk::FailingDisk;
 use super::network::Network;
 use super::replica::Replica;
 use super::wait::{eventually, eventually_some};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub disks: bool,
     /// Each replica has a clock of its own: needs libfaketime.
     pub clocks: bool,
+    /// Writes and syncs of each replica's data can be made to fail: see [`FailingDisk`].
+    pub failing_disks: bool,
     /// Clients are told not to check the relay's certificate: Tailscale's Rust client cannot pin one.
     pub insecure_relay: bool,
 }
@@ -111,6 +114,9 @@ impl Cluster {
             replica.mount_disk().unwrap_or_else(|e| panic!("a disk for replica {id}: {e}"));
         }
         replica.own_clock = self.settings.clocks;
+        if self.settings.failing_disks {
+            replica.failing_disk = Some(FailingDisk::new(&replica.dir, &replica.dir.join("data")));
+        }
         self.replicas.push(replica);
     }
 
@@ -149,6 +155,11 @@ impl Cluster {
     /// What is done to a replica's disk; needs [`Settings::disks`].
     pub fn disk(&self, id: u64) -> &Disk {
         self.replica(id).disk()
+    }
+
+    /// What fails of a replica's writes; needs [`Settings::failing_disks`].
+    pub fn failing_disk(&self, id: u64) -> &FailingDisk {
+        self.replica(id).failing_disk.as_ref().expect("a cluster whose disks can fail")
     }
 
     /// How many seconds a replica's clock is ahead; needs [`Settings::clocks`].
@@ -208,6 +219,11 @@ impl Cluster {
     /// Sends a signal, such as `TERM`, and waits for nothing.
     pub fn signal(&mut self, id: u64, name: &str) {
         self.replica_mut(id).process().signal(name);
+    }
+
+    /// Whether its process has ended by itself.
+    pub fn has_ended(&mut self, id: u64) -> bool {
+        self.replica_mut(id).process().ended().is_some()
     }
 
     /// Forgets a process that has ended; whether it had.

@@ -15,6 +15,7 @@
 
 mod cluster;
 mod disk;
+mod failing_disk;
 mod fleet;
 mod http;
 mod network;
@@ -29,6 +30,7 @@ mod watchers;
 
 pub use cluster::{Cluster, Settings};
 pub use disk::Disk;
+pub use failing_disk::{Failing, FailingDisk};
 pub use fleet::{Fleet, Tsnet, Up};
 pub use http::{Reply, request};
 pub use network::Network;

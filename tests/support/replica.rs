@@ -2,6 +2,7 @@
 
 use super::cluster::Settings;
 use super::disk::Disk;
+use super::failing_disk::FailingDisk;
 use super::process::Process;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,25 @@ pub struct Replica {
     pub runner: Option<Command>,
     /// Whether its clock is what [`Self::set_clock`] says.
     pub own_clock: bool,
+    /// What its writes and syncs go through, if they are to fail.
+    pub failing_disk: Option<FailingDisk>,
     process: Option<Process>,
     disk: Option<Disk>,
 }
 
 impl Replica {
     pub fn new(id: u64, address: Ipv4Addr, peer: Ipv4Addr, dir: PathBuf) -> Replica {
-        Replica { id, address, peer, dir, runner: None, own_clock: false, process: None, disk: None }
+        Replica {
+            id,
+            address,
+            peer,
+            dir,
+            runner: None,
+            own_clock: false,
+            failing_disk: None,
+            process: None,
+            disk: None,
+        }
     }
 
     /// Whether a replica can have a clock of its own here.
@@ -117,6 +130,9 @@ impl Replica {
         if self.own_clock {
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", self.dir.join("clock"));
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        if let Some(disk) = &self.failing_disk {
+            disk.prepare(&mut command);
         }
         self.process = Some(Process::start(&mut command, &self.log_file()));
     }

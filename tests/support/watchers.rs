@@ -59,6 +59,9 @@ pub struct Mark {
     pub at_replica: Option<u64>,
 }
 
+/// Nodes that register at one time: what is tested comes afterwards.
+const JOINING: usize = 100;
+
 /// Any number of nodes; dropping it ends them.
 pub struct Watchers {
     shared: Arc<Shared>,
@@ -97,7 +100,7 @@ struct Place {
 }
 
 impl Watchers {
-    /// Registers `count` nodes at the replicas `homes`, one after the other, and returns when each has its stream.
+    /// Registers `count` nodes, each at one of the replicas `homes`, and returns when each has its stream.
     pub async fn start(cluster: &Cluster, homes: &[u64], count: usize, auth_key: &str) -> Watchers {
         let now = Instant::now();
         let nowhere = Place { at: None, since: now, away: None, names: HashMap::new() };
@@ -109,10 +112,12 @@ impl Watchers {
             seen: Mutex::new(Seen { places: vec![nowhere; count], ..Seen::default() }),
         });
         let mut joining = JoinSet::new();
+        let slots = Arc::new(tokio::sync::Semaphore::new(JOINING));
         for number in 0..count {
-            let (shared, auth_key) = (shared.clone(), auth_key.to_owned());
+            let (shared, auth_key, slots) = (shared.clone(), auth_key.to_owned(), slots.clone());
             let home = cluster.address(homes[number % homes.len()]);
             joining.spawn(async move {
+                let _slot = slots.acquire().await.expect("it is never closed");
                 let machine = Machine::new(&format!("watcher-{number}"));
                 let registered = machine.register(home, &shared.server_key, &auth_key).await;
                 let registered = registered.unwrap_or_else(|e| panic!("watcher {number} registers: {e}"));

@@ -134,11 +134,17 @@ impl Reference {
             return Ok(());
         }
         let proposal: Proposal = serde_json::from_slice(&entry.payload).map_err(|e| format!("entry {index}: {e}"))?;
+        drop(self.log(index, proposal));
+        Ok(())
+    }
+
+    /// Applies a committed command; gives its outcome.
+    pub fn log(&mut self, index: u64, proposal: Proposal) -> Outcome {
         let mut state = self.state(index);
         let outcome = state.apply(index, &proposal).outcome;
         self.states.insert(index, state);
-        self.commands.push(Logged { index, proposal, outcome });
-        Ok(())
+        self.commands.push(Logged { index, proposal, outcome: outcome.clone() });
+        outcome
     }
 
     fn check_raft(&mut self, machine: &Machine, metrics: &crate::cluster::replica::Metrics) -> Result<(), Violation> {

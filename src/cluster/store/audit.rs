@@ -2,7 +2,7 @@
 //! and what is written to disk when they are not.
 
 use super::disk::{Disk, Family, Pair};
-use super::verdict;
+use super::{machine, verdict};
 use crate::cluster::feed::Feed;
 use crate::state::{Row, Tally};
 use std::cmp::Ordering;
@@ -26,6 +26,8 @@ pub struct Audit {
     pub disk: BTreeSet<&'static str>,
     /// In memory they are not what the log's commands made of them.
     pub memory: BTreeSet<&'static str>,
+    /// What is wrong with the record of what is applied, beside them on disk.
+    pub applied: Option<String>,
 }
 
 impl Auditor {
@@ -43,7 +45,7 @@ impl Auditor {
     /// time, and ends it with `false`.
     pub fn audit(&self, mut go_on: impl FnMut(usize) -> bool) -> io::Result<Audit> {
         let disk = self.disk()?;
-        let (frozen, view) = self.in_step(|| (disk.freeze(), self.feed.view()));
+        let (frozen, view, index) = self.in_step(|| (disk.freeze(), self.feed.view(), *self.feed.applied().borrow()));
         let mut stored = frozen.scan(Family::State);
         let mut memory = view.rows();
         let mut tally = Tally::default();
@@ -74,6 +76,7 @@ impl Auditor {
             }
         }
         audit.memory = tally.differences(view.tally());
+        audit.applied = machine::check_applied(&frozen, index, view.tally())?;
         Ok(audit)
     }
 
@@ -104,6 +107,17 @@ impl Auditor {
         let spoiled = String::from_utf8(value.into_vec()).unwrap().replacen("alice", "alicf", 1);
         let mut batch = disk.batch();
         batch.put(Family::State, &key, spoiled.as_bytes());
+        batch.write();
+    }
+
+    /// Changes the record of what is applied on disk, as a bad disk might.
+    #[cfg(test)]
+    pub fn spoil_applied(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let disk = self.disk().unwrap();
+        let mut record = disk.get(Family::StateMeta, machine::APPLIED).unwrap().unwrap();
+        change(&mut record);
+        let mut batch = disk.batch();
+        batch.put(Family::StateMeta, machine::APPLIED, &record);
         batch.write();
     }
 

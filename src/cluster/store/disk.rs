@@ -251,6 +251,14 @@ pub enum Frozen<'a> {
 }
 
 impl Frozen<'_> {
+    pub fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Self::RocksDb(db, snapshot) => snapshot.get_cf(&handle(db, family), key).map_err(io::Error::other),
+            #[cfg(test)]
+            Self::Simulated(tables) => Ok(tables.get(family, key)),
+        }
+    }
+
     /// All rows of a family, in order.
     pub fn scan(&self, family: Family) -> Rows<'_> {
         match self {

@@ -1,7 +1,7 @@
 //! The state machine: the log's commands become state, records on disk, views and answers.
 
 use super::audit::Auditor;
-use super::disk::{Batch, Disk, Family};
+use super::disk::{Batch, Disk, Family, Frozen};
 use super::seal;
 use super::snapshot::{self, SnapshotFile, Snapshots};
 use crate::cluster::blocking::blocking;
@@ -27,7 +27,7 @@ const STEP_BYTES: usize = 4 << 20;
 /// Bytes of records in one batch while a snapshot is installed.
 const INSTALL_BATCH: usize = 1 << 20;
 
-const APPLIED: &[u8] = b"applied";
+pub const APPLIED: &[u8] = b"applied";
 const INSTALLING: &[u8] = b"installing";
 
 /// What is applied, besides the state itself.
@@ -67,13 +67,8 @@ impl Machine {
             tracing::info!("finishing the installation of snapshot {name}");
             install(&disk, &snapshots.named(&name)?)?;
         }
-        let record = match disk.get(Family::StateMeta, APPLIED)? {
-            Some(bytes) => {
-                let bytes = seal::open("the record of what is applied", &bytes)?;
-                wire::Applied::decode(bytes).map_err(wire::WireError::from)?
-            }
-            None => wire::Applied::default(),
-        };
+        let record = disk.get(Family::StateMeta, APPLIED)?.map(|bytes| read_applied(&bytes)).transpose()?;
+        let record = record.unwrap_or_default();
         let written = tally_of(&record)?;
         let applied: Applied = record.try_into()?;
         let state = load(&disk, written.as_ref())?;
@@ -313,6 +308,32 @@ fn put_applied(batch: &mut Batch<'_>, applied: &Applied, state: &State) {
     let mut record = wire::Applied::from(applied);
     record.tally = state.tally().kinds().map(Into::into).collect();
     batch.put(Family::StateMeta, APPLIED, &seal::seal(record.encode_to_vec()));
+}
+
+fn read_applied(bytes: &[u8]) -> io::Result<wire::Applied> {
+    let bytes = seal::open("the record of what is applied", bytes)?;
+    Ok(wire::Applied::decode(bytes).map_err(wire::WireError::from)?)
+}
+
+/// What is wrong with the record of what is applied, on disk as it was when memory had all
+/// up to `index`, and records of this tally.
+pub fn check_applied(disk: &Frozen<'_>, index: u64, tally: &Tally) -> io::Result<Option<String>> {
+    let Some(bytes) = disk.get(Family::StateMeta, APPLIED)? else {
+        return Ok((index > 0).then(|| "the record of what is applied is gone".into()));
+    };
+    let record = match read_applied(&bytes) {
+        Ok(record) => record,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let written = tally_of(&record)?;
+    let on_disk = record.last.map_or(0, |last| last.index);
+    Ok(if on_disk != index {
+        Some(format!("the record of what is applied says log entry {on_disk}, and it is {index}"))
+    } else if written.is_some_and(|written| written != *tally) {
+        Some("the hash that is stored with the records is not the one that was written".into())
+    } else {
+        None
+    })
 }
 
 /// The tally of the records as they were written; `None`: by a release that kept none.

@@ -2,7 +2,7 @@
 //!
 //! `tests/fixtures/golden/VERSION` holds what release VERSION puts on disk and on the
 //! wire: a log entry of every kind of command, the outcomes and the records that a log of
-//! all of them leads to, a snapshot, every message between replicas, and the data
+//! all of them leads to (`forms.json` has their very bytes), a snapshot, every message between replicas, and the data
 //! directory of a replica. The tests here read the files of all versions.
 //!
 //! `QUORUMSCALE_GOLDEN=write cargo test --lib golden` writes the files of the version that
@@ -72,6 +72,12 @@ fn records(state: &State) -> BTreeMap<String, Value> {
     state.rows().map(record).collect()
 }
 
+/// The same, as the very texts that are stored.
+fn forms(state: &State) -> BTreeMap<String, String> {
+    let form = |row: Row| (hex::encode(&row.key), String::from_utf8(row.value.unwrap()).unwrap());
+    state.rows().map(form).collect()
+}
+
 /// Whether everything that was said there is said here: fields may be new, not different.
 fn says(here: &Value, there: &Value) -> bool {
     match (here, there) {
@@ -100,6 +106,7 @@ fn this_releases_files_are_written_when_asked_for() {
     let (state, outcomes) = apply(&log);
     write(&version.join("outcomes.json"), pretty(&outcomes));
     write(&version.join("records.json"), pretty(&records(&state)));
+    write(&version.join("forms.json"), pretty(&forms(&state)));
     for Sample { name, bytes, .. } in samples::messages() {
         write(&version.join("messages").join(format!("{name}.bin")), bytes);
     }
@@ -156,6 +163,29 @@ fn the_log_of_an_earlier_release_means_the_same_to_this_one() {
         let rows = then.iter().map(|(key, value)| (hex::decode(key).unwrap(), serde_json::to_vec(value).unwrap()));
         let loaded = State::load(rows).unwrap();
         assert_eq!(loaded.hash(), state.hash(), "a record that was read is the one that the log leads to");
+    }
+}
+
+/// Replicas of two releases in one cluster are compared by hashes of these bytes.
+#[test]
+fn the_log_of_an_earlier_release_leads_to_records_with_the_very_bytes_that_it_wrote() {
+    if writes() {
+        return;
+    }
+    for version in versions() {
+        let (now, then) =
+            (forms(&apply(&log_of(&version)).0), read::<BTreeMap<String, String>>(&version.join("forms.json")));
+        for key in now.keys().chain(then.keys()) {
+            let kind = Row::kind(&hex::decode(key).unwrap());
+            assert_eq!(
+                now.get(key),
+                then.get(key),
+                "{kind}: this release writes other bytes than {} did, so its replicas would be told to differ while \
+                 a cluster is upgraded. A new field is left out while it has its default, and is set only by \
+                 commands of a new format",
+                version.display()
+            );
+        }
     }
 }
 

@@ -170,6 +170,77 @@ async fn a_changed_byte_on_disk_is_found_while_the_replica_runs_and_at_every_sta
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_changed_record_of_what_is_applied_is_found_while_the_replica_runs_and_at_every_start_after_it() {
+    let mut field = Field::three().await;
+    create(field.at(1), "alice").await;
+    field.have(&[1, 2, 3], "alice").await;
+    let leader = field.leader_of(&[1, 2, 3]).await;
+    let spoiled = field.others(leader)[0];
+    field.replica(spoiled).scrub().await;
+    assert!(field.replica(spoiled).integrity.fallen().is_none(), "nothing is wrong yet");
+    field.replica(spoiled).auditor.spoil_applied(|record| record[1] ^= 1);
+    field.replica(spoiled).scrub().await;
+    let said = field.falls(spoiled).await;
+    assert!(said.contains("the record of what is applied is damaged"), "{said}");
+    field.stop(spoiled).await;
+    for _ in 0..2 {
+        let error = field.try_start(field.options(spoiled)).await.err().unwrap().to_string();
+        assert!(error.contains("the record of what is applied is damaged"), "{error}");
+        assert!(error.contains("cluster remove"), "{error}");
+    }
+    create(field.at(leader), "bob").await;
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_what_is_applied_that_is_an_earlier_one_is_found_while_the_replica_runs() {
+    let field = Field::three().await;
+    create(field.at(1), "alice").await;
+    field.have(&[1, 2, 3], "alice").await;
+    let mut earlier = Vec::new();
+    field.replica(2).auditor.spoil_applied(|record| earlier.clone_from(record));
+    create(field.at(1), "bob").await;
+    field.have(&[2], "bob").await;
+    field.replica(2).scrub().await;
+    assert!(field.replica(2).integrity.fallen().is_none(), "nothing is wrong yet");
+    // A write that the disk took and did not keep: what is there is whole, and old.
+    field.replica(2).auditor.spoil_applied(|record| *record = earlier);
+    field.replica(2).scrub().await;
+    let said = field.falls(2).await;
+    assert!(said.contains("the record of what is applied says log entry"), "{said}");
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_is_found_while_the_replica_runs_and_made_anew() {
+    let field = Field::three().await;
+    create(field.at(1), "alice").await;
+    field.have(&[2], "alice").await;
+    let replica = field.replica(2);
+    replica.raft.trigger().snapshot().await.unwrap();
+    eventually("there is a snapshot", || replica.snapshots.current().is_some()).await;
+    for _ in 0..2 {
+        let file = replica.snapshots.current().unwrap();
+        replica.check_snapshot().await;
+        assert_eq!(replica.snapshots.current().unwrap().path(), file.path(), "it is well");
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        let at = bytes.len() - 40;
+        bytes[at] ^= 1;
+        // In place: what is read from the file that is open has it too.
+        let open = std::fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&open, &bytes[at..=at], at as u64).unwrap();
+        assert!(file.check().is_err());
+        replica.check_snapshot().await;
+        // Nothing was written since: it is another file of the same log entry.
+        eventually("it is whole", || replica.snapshots.current().unwrap().check().is_ok()).await;
+        let on_disk = crate::cluster::store::SnapshotFile::open(replica.snapshots.current().unwrap().path());
+        assert!(on_disk.unwrap().check().is_ok(), "also for the next start");
+    }
+    assert!(replica.integrity.fallen().is_none());
+    field.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_away_or_gets_a_snapshot_is_no_difference() {
     let mut field = Field::three().await;
     let leader = field.leader_of(&[1, 2, 3]).await;
