@@ -10,6 +10,7 @@ mod log;
 mod policy_file;
 mod relay;
 mod sockets;
+mod tls_files;
 
 use crate::cluster::Cluster;
 use crate::config::{Config, PolicySource};
@@ -47,7 +48,7 @@ impl StartError {
     }
 }
 
-/// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file again.
+/// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file and the certificate again.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     log::start(&config.log);
     config.limits = door::within_open_files(config.limits);
@@ -74,7 +75,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         offline_grace: config.offline_grace,
     });
 
-    let reload = Arc::new(Notify::new());
+    // One for each that is told: a notification is for one waiter.
+    let (reload, reload_certificate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let edges = Edges {
         config: &config,
         cluster: &cluster,
@@ -88,6 +90,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let relay_handle = relay.as_ref().map(|parts| parts.relay.clone());
     let identity = identity::of(&config, &cluster, relay.as_ref());
     let proxies = Arc::new(web::TrustedProxies::new(config.trusted_proxies.clone()));
+    if let Some(certificate) = sockets.certificate.clone() {
+        tokio::spawn(certificate.follow(reload_certificate.clone(), stop.clone()));
+    }
     sockets.serve(routers, relay, || door::Door::new(config.limits, proxies.clone()), &stop);
     tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
     tokio::spawn(approver::run(cluster.clone(), policies.clone(), stop.clone()));
@@ -101,7 +106,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         "serving"
     );
 
-    signals.wait(&reload).await;
+    signals.wait(&[&reload, &reload_certificate]).await;
     tracing::info!("stopping");
     cluster::end_process_after(STOP_PATIENCE);
     cluster.leave().await;
@@ -241,7 +246,7 @@ impl Signals {
     }
 
     /// Returns when the process is told to stop.
-    async fn wait(&mut self, reload: &Notify) {
+    async fn wait(&mut self, reload: &[&Notify]) {
         let [terminate, interrupt, quit] = &mut self.stop;
         loop {
             tokio::select! {
@@ -249,8 +254,8 @@ impl Signals {
                 _ = interrupt.recv() => return,
                 _ = quit.recv() => return,
                 _ = self.reload.recv() => {
-                    tracing::info!("SIGHUP: reading the policy file again");
-                    reload.notify_one();
+                    tracing::info!("SIGHUP: reading the policy file and the certificate again");
+                    reload.iter().for_each(|reload| reload.notify_one());
                 }
             }
         }
