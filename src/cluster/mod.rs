@@ -21,6 +21,8 @@ mod everywhere;
 mod fatal;
 mod feed;
 mod foreign;
+mod forward;
+mod gathering;
 mod history;
 mod integrity;
 mod keys;

@@ -2,7 +2,6 @@
 
 use super::contact;
 use super::meters::METERS;
-use super::peer::{Purpose, never_sent};
 use super::replica::{Replica, Stopped};
 use super::types::{Logged, TypeConfig};
 use super::wire;
@@ -23,11 +22,9 @@ pub const IN_FLIGHT: usize = 4096;
 /// How long a write is tried before its caller is told that nobody knows.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one attempt may take before the next: its leader may be gone.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+pub const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a leader that takes no writes may need to find another one.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
-/// What an answer may need on its way, on top.
-const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// The longest proposal: one that peers could not be sent would stop replication for good.
 pub const PROPOSAL_LIMIT: usize = 32 << 20;
 
@@ -181,32 +178,6 @@ impl Replica {
         }
     }
 
-    /// One attempt at the leader.
-    async fn forward(&self, leader: ReplicaId, proposal: &[u8], left: Duration) -> Attempt {
-        let Some(address) = self.address(leader) else { return Attempt::NotLeader(None) };
-        let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let request = wire::ForwardRequest { proposal: proposal.to_vec(), patience_ms };
-        let mut client = self.links.client(leader, &address, Purpose::Calls);
-        let call = tokio::time::timeout(left.min(ATTEMPT_PATIENCE) + ON_THE_WAY, client.forward(request));
-        let answer = tokio::select! {
-            answer = call => answer,
-            // That one will hardly answer any more: it is frozen, say. The next one
-            // finds out by the request's name whether this was written.
-            () = self.replaced(leader) => return Attempt::InDoubt,
-        };
-        match answer {
-            Ok(Ok(response)) => response.into_inner().try_into().unwrap_or_else(|error| {
-                tracing::error!("malformed answer of replica {leader}: {error}");
-                Attempt::InDoubt
-            }),
-            Ok(Err(status)) if never_sent(&status) || was_turned_away(&status) => {
-                tracing::debug!("replica {leader} did not take a command: {}", status.message());
-                Attempt::NotLeader(None)
-            }
-            Ok(Err(_)) | Err(_) => Attempt::InDoubt,
-        }
-    }
-
     /// Returns when this replica hears of a new leader that is not this one.
     pub async fn replaced(&self, leader: ReplicaId) {
         let before = self.leader();
@@ -231,12 +202,6 @@ impl Replica {
             Ok(Err(_)) | Err(_) => Err(()),
         }
     }
-}
-
-/// Whether the other end refused a call before it did anything.
-fn was_turned_away(status: &tonic::Status) -> bool {
-    use tonic::Code::{FailedPrecondition, InvalidArgument, PermissionDenied};
-    matches!(status.code(), FailedPrecondition | InvalidArgument | PermissionDenied)
 }
 
 fn timed_out() -> Unavailable {

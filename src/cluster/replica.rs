@@ -6,6 +6,7 @@ use super::contact::Contact;
 use super::disk_latency::Syncs;
 use super::disk_space::Space;
 use super::feed::Feed;
+use super::forward::Forwards;
 use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Links, PeerTls};
@@ -53,6 +54,7 @@ pub struct Replica {
     pub links: Arc<Links>,
     pub requests: Requests,
     pub in_flight: Semaphore,
+    pub forwards: Forwards,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
     /// Whether its log is known to have something.
@@ -147,6 +149,7 @@ impl Replica {
             links: parts.links,
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
+            forwards: Forwards::default(),
             clock: AtomicI64::new(0),
             has_data: AtomicBool::new(false),
             clocks: Clocks::default(),

@@ -51,13 +51,17 @@ fn framed(body: &[u8]) -> Bytes {
 
 thread_local! {
     /// A compressor keeps some hundred KiB of tables, so each thread has one.
-    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor(LEVEL));
-    static SHARED: RefCell<Compressor<'static>> = RefCell::new(compressor(SHARED_LEVEL));
+    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor(LEVEL, true));
+    static SHARED: RefCell<Compressor<'static>> = RefCell::new(compressor(SHARED_LEVEL, false));
 }
 
-fn compressor(level: i32) -> Compressor<'static> {
+/// `sized`: whether its frames say how long their content is. A message in many frames
+/// must not: the Go client's decoder would copy all that it has into a new buffer for each.
+fn compressor(level: i32, sized: bool) -> Compressor<'static> {
     let mut compressor = Compressor::new(level).expect("zstd has this level");
-    for parameter in [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(false)] {
+    let parameters =
+        [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(sized)];
+    for parameter in parameters {
         compressor.set_parameter(parameter).expect("zstd has this parameter");
     }
     compressor

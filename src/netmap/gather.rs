@@ -1,8 +1,8 @@
 //! Gathers what clients report into few, large commands.
 //!
 //! One command is under way at a time, and what arrives meanwhile goes with the
-//! next one: a storm of reconnects costs a few commands, a single client some
-//! milliseconds.
+//! next one: a storm of reconnects costs a few commands, and a single client does
+//! not wait.
 
 use super::meters::METERS;
 use crate::cluster::{Cluster, Unavailable, WriteError};
@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// How long the first report of a command waits for company.
+/// How long the first report of a command waits for company, if the command before had
+/// several: one that comes alone waits for nobody.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Reports in one command.
 const BATCH: usize = 1024;
@@ -54,12 +55,15 @@ impl Gatherer {
 
 async fn run(cluster: Cluster, mut queue: mpsc::Receiver<Item>) {
     let mut items = VecDeque::with_capacity(BATCH);
+    let mut pause = Duration::ZERO;
     loop {
         if items.is_empty() {
             let Some(item) = queue.recv().await else { return };
             items.push_back(item);
         }
-        tokio::time::sleep(PAUSE).await;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         while items.len() < BATCH
             && let Ok(item) = queue.try_recv()
         {
@@ -69,6 +73,7 @@ async fn run(cluster: Cluster, mut queue: mpsc::Receiver<Item>) {
         METERS.reports_waiting.set((items.len() + queue.len()) as f64);
         let (reports, answers): (Vec<_>, Vec<_>) =
             next_batch(&mut items).map(|item| (item.report, item.answer)).unzip();
+        pause = if reports.len() > 1 { PAUSE } else { Duration::ZERO };
         if !reports.is_empty() {
             METERS.report_batch.record(reports.len() as f64);
             write(&cluster, reports, answers).await;

@@ -141,6 +141,7 @@ impl Hub {
         let view = self.inner.cluster.view();
         let (first, sent) = self.inner.renderer.whole(&view, node, options).ok_or(Refused::NodeNotFound)?;
         held.mailbox.told_everything(view.index());
+        self.inner.pace.made_map();
         let first = self.inner.renderer.frame(first, options.zstd);
         Ok(stream::stream(self.inner.clone(), held, options, first, sent))
     }

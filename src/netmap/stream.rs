@@ -89,7 +89,9 @@ impl Stream {
             if marks.everything {
                 self.held.mailbox.told_everything(view.index());
             }
-            match self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent) {
+            let delta = self.inner.renderer.delta(&view, self.options, &marks, &mut self.sent);
+            self.inner.pace.told();
+            match delta {
                 Delta::Message(draft) => {
                     let counter = if marks.everything { &METERS.sent_full } else { &METERS.sent_change };
                     counter.increment(1);

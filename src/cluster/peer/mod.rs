@@ -14,7 +14,7 @@ mod server;
 mod tls;
 
 pub use identity::Checker;
-pub use links::{Links, Problem, Purpose, never_sent};
+pub use links::{Client, Links, Problem, Purpose, never_sent};
 pub use listen::Listener;
 #[cfg(test)]
 pub use listen::{PeerInfo, service};

@@ -17,8 +17,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// How long the next part of a snapshot may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest that a forwarded command may wait here.
-const FORWARD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The service. It holds the replica weakly, so that a connection that stays open
 /// does not keep a stopped replica.
@@ -113,12 +111,17 @@ impl peer_server::Peer for Server {
     }
 
     async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {
-        let request = request.into_inner();
-        let patience = Duration::from_millis(request.patience_ms).min(FORWARD_PATIENCE);
-        let proposal = serde_json::from_slice(&request.proposal)
-            .map_err(|e| Status::invalid_argument(format!("this release does not know the command: {e}")))?;
-        let attempt = self.replica()?.propose_here(proposal, patience).await.map_err(|_| stopping())?;
-        Ok(Response::new(attempt.into()))
+        let mut responses = self.replica()?.forwarded(vec![request.into_inner()]).await;
+        let response = responses.pop().ok_or_else(|| Status::internal("no answer to a command"))?;
+        Ok(Response::new(response))
+    }
+
+    async fn forward_many(
+        &self,
+        request: Request<wire::ForwardManyRequest>,
+    ) -> Result<Response<wire::ForwardManyResponse>, Status> {
+        let responses = self.replica()?.forwarded(request.into_inner().requests).await;
+        Ok(Response::new(wire::ForwardManyResponse { responses }))
     }
 
     async fn read_index(

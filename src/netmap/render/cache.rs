@@ -66,11 +66,10 @@ impl Cache {
             || Entry { index: state.index(), shown: Shown::new(state, node), peer: Vec::new(), patches: Vec::new() };
         let entry = self.entries.entry(node.id).or_insert_with(fresh);
         if entry.index != state.index() {
-            let now = fresh();
-            if entry.shown == now.shown {
-                entry.index = now.index;
+            if entry.shown.is_of(state, node) {
+                entry.index = state.index();
             } else {
-                *entry = now;
+                *entry = fresh();
             }
         }
         entry

@@ -34,6 +34,18 @@ impl Shown {
         }
     }
 
+    /// Whether the node shows the same in `state`. Records are shared between states, so
+    /// the same record is the same place in memory.
+    pub fn is_of(&self, state: &State, node: &Arc<Node>) -> bool {
+        let same_settings = match (&self.settings, state.settings()) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_routes = || node.approved_routes.is_empty() || self.primary == state.primary_routes(node.id);
+        Arc::ptr_eq(&self.node, node) && same_settings && self.online == state.is_online(node.id) && same_routes()
+    }
+
     /// The full name, with a trailing dot.
     fn name(&self) -> String {
         let base_domain = self.settings.as_ref().map_or("", |s| s.base_domain.as_str());
@@ -48,21 +60,6 @@ impl Shown {
         let v4 = self.node.ipv4.map(|ip| IpNet::from(std::net::IpAddr::from(ip)));
         let v6 = self.node.ipv6.map(|ip| IpNet::from(std::net::IpAddr::from(ip)));
         v4.into_iter().chain(v6).collect()
-    }
-}
-
-/// Records are shared between states, so the same record is the same place in memory.
-impl PartialEq for Shown {
-    fn eq(&self, other: &Self) -> bool {
-        let same_settings = match (&self.settings, &other.settings) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        Arc::ptr_eq(&self.node, &other.node)
-            && same_settings
-            && self.online == other.online
-            && self.primary == other.primary
     }
 }
 

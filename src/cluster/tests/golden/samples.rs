@@ -440,6 +440,16 @@ pub fn messages() -> Vec<Sample> {
             ForwardRequest { proposal: command.clone(), patience_ms: 9000, ..Default::default() },
         ),
         sample(
+            "forward_many_request",
+            ForwardManyRequest { requests: vec![ForwardRequest { proposal: command.clone(), patience_ms: 9000 }] },
+        ),
+        sample(
+            "forward_many_response",
+            ForwardManyResponse {
+                responses: vec![forwarded(forward_response::Result::NotLeader(NotLeader { leader: 3 }))],
+            },
+        ),
+        sample(
             "forward_response_answer",
             forwarded(forward_response::Result::Answer(forward_response::Answer { index: 12, outcome })),
         ),
