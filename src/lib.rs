@@ -21,6 +21,7 @@
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
+//! | [`sensitive`] | secrets in memory: redacted, and compared in constant time | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
 
@@ -31,11 +32,14 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+#[cfg(test)]
+mod fuzzing;
 pub mod import;
 pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;
+pub mod sensitive;
 pub mod server;
 pub mod state;
 pub mod tailcfg;

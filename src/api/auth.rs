@@ -11,6 +11,7 @@ use super::request::{Author, peer_address};
 use super::usage::Usage;
 use crate::cluster::{Cluster, Unavailable};
 use crate::import::first_use::{self, FirstUseError};
+use crate::sensitive::Sensitive;
 use crate::state::{AdoptedKey, ApiKey, Origin, SecretHash, State, Time};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -166,7 +167,7 @@ struct PresentedKey {
     prefix: String,
     hash: SecretHash,
     /// For a key that was imported, until it was used once.
-    secret: zeroize::Zeroizing<String>,
+    secret: Sensitive<String>,
 }
 
 impl PresentedKey {
@@ -182,7 +183,7 @@ impl PresentedKey {
             Some(rest) => rest.split_once('-')?,
             None => token.split_once('.').filter(|(prefix, secret)| (prefix.len(), secret.len()) == OLD_FORM)?,
         };
-        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret), secret: secret.to_owned().into() })
+        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret), secret: Sensitive::new(secret.to_owned()) })
     }
 }
 

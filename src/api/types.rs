@@ -2,6 +2,7 @@
 //! 64-bit numbers as strings, times in RFC 3339, keys in alphabetical order.
 //! The server renders them; the command line reads and prints the same types.
 
+use crate::sensitive::Sensitive;
 use serde::{Deserialize, Serialize};
 
 /// Go's zero time, which Headscale prints for "never set".
@@ -253,13 +254,13 @@ pub struct PrivateKeyText(pub crate::tailcfg::PrivateKey);
 
 impl Serialize for PrivateKeyText {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&zeroize::Zeroizing::new(self.0.reveal()))
+        s.serialize_str(&Sensitive::new(self.0.reveal()))
     }
 }
 
 impl<'de> Deserialize<'de> for PrivateKeyText {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = zeroize::Zeroizing::new(String::deserialize(d)?);
+        let text = Sensitive::new(String::deserialize(d)?);
         text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }

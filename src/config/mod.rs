@@ -34,6 +34,7 @@ pub use server_url::{ServerUrl, ServerUrlError};
 
 use crate::dns::ExtraRecord;
 use crate::limits::Limits;
+use crate::sensitive::Sensitive;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -53,6 +54,8 @@ pub struct Config {
     pub metrics_listen_addr: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-For` and the like are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// More names under which browsers may see pages and metrics, and change something.
+    pub trusted_hosts: Vec<String>,
     /// What strangers may make the replica do.
     pub limits: Limits,
     /// The main listener's certificate; `None`: it speaks plain HTTP.
@@ -262,7 +265,7 @@ pub struct Peer {
 pub struct CliConfig {
     /// Empty: the socket. Else URLs (or `HOST:PORT`, which means HTTPS), separated by commas.
     pub address: String,
-    pub api_key: String,
+    pub api_key: Sensitive<String>,
     /// How long one server is given to answer.
     pub timeout: Duration,
     /// Whether certificates are not checked.

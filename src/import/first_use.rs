@@ -1,6 +1,7 @@
 //! An imported key's first use: its slow hash is checked once, and replaced by a fast one.
 
 use crate::cluster::{Cluster, Unavailable, WriteError};
+use crate::sensitive::Sensitive;
 use crate::state::{AdoptedKey, BcryptHash, Command, Refused, SecretHash};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -29,7 +30,7 @@ pub enum FirstUseError {
 pub async fn adopt(cluster: &Cluster, key: AdoptedKey, slow: &BcryptHash, secret: &str) -> Result<bool, FirstUseError> {
     let turn = tokio::time::timeout(PATIENCE, TURNS.acquire()).await;
     let Ok(Ok(turn)) = turn else { return Err(FirstUseError::Busy) };
-    let (secret, slow) = (zeroize::Zeroizing::new(secret.to_owned()), slow.clone());
+    let (secret, slow) = (Sensitive::new(secret.to_owned()), slow.clone());
     let hash = SecretHash::of(&secret);
     let fits = tokio::task::spawn_blocking(move || fits(&secret, &slow)).await.unwrap_or(false);
     drop(turn);

@@ -8,6 +8,7 @@ mod identity;
 mod listen;
 mod log;
 mod policy_file;
+mod private;
 mod relay;
 mod sockets;
 mod tls_files;
@@ -54,6 +55,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     config.limits = door::within_open_files(config.limits);
     let recorder = metrics::install().map_err(|e| StartError::new("metrics", e))?;
     let mut signals = Signals::new().map_err(|e| StartError::new("signals", e))?;
+    private::settle(&config)?;
     // Sockets first: a port that is taken is told before anything is written.
     let sockets = sockets::Sockets::open(&config).await?;
 
@@ -151,7 +153,9 @@ impl Edges<'_> {
             },
         };
         let server_url = config.server_url.as_str().to_owned();
-        let mut public = web::router(web::Options { cluster: cluster.clone(), server_url: server_url.clone() })
+        let hosts = hosts(config, cluster);
+        let pages = web::Options { cluster: cluster.clone(), server_url: server_url.clone(), hosts: hosts.clone() };
+        let mut public = web::router(pages)
             .merge(control::router(control::Options {
                 cluster: cluster.clone(),
                 hub: hub.clone(),
@@ -161,7 +165,10 @@ impl Edges<'_> {
                 stop: stop.clone(),
             }))
             .merge(derp::verify_router(derp::verify_against(cluster)))
-            .merge(api::authenticated(api.clone()));
+            .merge(web::no_foreign_origin(
+                api::limited(api::authenticated(api.clone()), cluster.clone(), config.limits),
+                hosts.clone(),
+            ));
         if let Some(parts) = relay.filter(|parts| parts.listener.is_none()) {
             public = public.merge(parts.router());
         }
@@ -169,9 +176,17 @@ impl Edges<'_> {
         Routers {
             public: web::common(public, web::TrustedProxies::new(config.trusted_proxies.clone())),
             socket: api::router(api),
-            metrics: web::with_security_headers(metrics::router(recorder, pages)),
+            metrics: web::inside(metrics::router(recorder, pages), hosts),
         }
     }
+}
+
+/// Under which names browsers find this replica. (Those of others are in the state.)
+fn hosts(config: &Config, cluster: &Cluster) -> web::Hosts {
+    let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let relay = config.derp.server.as_ref().map(|relay| relay.host_name.clone());
+    let own = [config.server_url.host().to_owned(), system].into_iter().chain(relay);
+    web::Hosts::new(cluster.clone(), own.chain(config.trusted_hosts.iter().cloned()))
 }
 
 fn settings(config: &Config) -> Settings {

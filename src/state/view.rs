@@ -333,7 +333,7 @@ impl State {
         };
         // With a bound of nothing there is nobody to wait for.
         let free_at = free_at.unwrap_or(now);
-        Some((free_at.0 - now.0).max(0) as u64 / 1000 + 1)
+        Some(free_at.since(now).as_secs() + 1)
     }
 
     pub fn ssh_check(&self, id: &AuthId) -> Option<&Arc<SshCheck>> {

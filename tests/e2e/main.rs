@@ -20,6 +20,8 @@ mod quorum;
 mod registrations;
 mod relays;
 mod rust_client;
+mod security_abuse;
+mod security_keys;
 mod storage;
 mod stories;
 mod streams;

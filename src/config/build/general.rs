@@ -2,9 +2,10 @@
 
 use crate::config::reader::Reader;
 use crate::config::{CliConfig, Log, LogLevel, NodeRules, PolicySource, Prefixes, ServerUrl, TlsFiles, duration};
+use crate::sensitive::Sensitive;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,6 +111,23 @@ pub(super) fn server_url(reader: &mut Reader, listen_addr: SocketAddr, tls: bool
         ));
     }
     url
+}
+
+/// Names or addresses, without scheme and port.
+pub(super) fn trusted_hosts(reader: &mut Reader) -> Vec<String> {
+    let hosts = reader.list("trusted_hosts");
+    for host in &hosts {
+        let is_host = host.parse::<IpAddr>().is_ok()
+            || !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_host {
+            reader.problem(
+                "trusted_hosts",
+                host,
+                "must be a name or an address, such as vpn.example.com: no port, no \"*\"",
+            );
+        }
+    }
+    hosts
 }
 
 pub(super) fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
@@ -245,7 +263,7 @@ pub(in crate::config) fn cli(reader: &mut Reader) -> CliConfig {
     }
     CliConfig {
         address: reader.text("cli.address").unwrap_or_default(),
-        api_key: reader.text("cli.api_key").unwrap_or_default(),
+        api_key: Sensitive::new(reader.text("cli.api_key").unwrap_or_default()),
         timeout,
         insecure: reader.boolean("cli.insecure").unwrap_or(false),
     }

@@ -1,5 +1,6 @@
 //! The text of a pre-authenticated key.
 
+use crate::sensitive::Sensitive;
 use crate::state::SecretHash;
 use crate::tailcfg::AuthKeyText;
 
@@ -22,14 +23,14 @@ pub(super) struct AuthKey {
     pub prefix: String,
     pub hash: SecretHash,
     /// For a key that was imported, until it was used once.
-    pub secret: zeroize::Zeroizing<String>,
+    pub secret: Sensitive<String>,
 }
 
 impl AuthKey {
     /// Reads a key as a client sends it.
     pub fn parse(text: &AuthKeyText) -> Result<Self, NotAnAuthKey> {
         let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit());
-        let text = text.0.trim();
+        let text = text.trim();
         let (prefix, secret) = match text.strip_prefix(PREFIX) {
             Some(rest) => rest.split_once('-').filter(|(_, secret)| is_hex(secret, SECRET)).ok_or(NotAnAuthKey)?,
             None if is_hex(text, OLD) => text.split_at(SHOWN),
@@ -38,6 +39,6 @@ impl AuthKey {
         if !is_hex(prefix, SHOWN) {
             return Err(NotAnAuthKey);
         }
-        Ok(Self { prefix: prefix.to_owned(), hash: SecretHash::of(secret), secret: secret.to_owned().into() })
+        Ok(Self { prefix: prefix.to_owned(), hash: SecretHash::of(secret), secret: Sensitive::new(secret.to_owned()) })
     }
 }

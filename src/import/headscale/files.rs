@@ -4,9 +4,9 @@ use super::database::{Database, DatabaseError};
 use super::row::ValueError;
 use super::{ReadError, Report, Sources, here_or_beside};
 use crate::config::HeadscalePolicy;
+use crate::sensitive::Sensitive;
 use crate::tailcfg::PrivateKey;
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// The name that Headscale's example gives the key's file.
 const USUAL_NOISE_KEY: &str = "noise_private.key";
@@ -31,7 +31,7 @@ pub fn noise_key(sources: &Sources, database: &Path) -> Result<(PrivateKey, Path
         None => here_or_beside(&configured.unwrap_or_else(|| USUAL_NOISE_KEY.into()), database),
     };
     let failed = |reason: String| FileError::NoiseKey { path: path.clone(), reason };
-    let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?);
+    let text = Sensitive::new(std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?);
     let key = text.parse::<PrivateKey>().map_err(|error| failed(error.to_string()))?;
     Ok((key, path))
 }
