@@ -135,12 +135,15 @@ mod tests {
     async fn the_socket_of_a_newer_server_stays_when_an_older_one_of_the_same_path_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/server.sock");
+        let make_directory = || std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        make_directory();
         let older = admin(&path, 0o600).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let refused = admin(&path, 0o600).unwrap_err().to_string();
         assert!(refused.contains("a running server answers there already"), "{refused}");
         // Somebody makes the directory anew while the older one still stops.
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        make_directory();
         let newer = admin(&path, 0o660).unwrap();
         drop(older);
         assert!(UnixStream::connect(&path).is_ok());
