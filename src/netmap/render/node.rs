@@ -34,16 +34,15 @@ impl Shown {
         }
     }
 
-    /// Whether the node shows the same in `state`. Records are shared between states, so
-    /// the same record is the same place in memory.
-    pub fn is_of(&self, state: &State, node: &Arc<Node>) -> bool {
+    /// Whether the node shows the same in `state`, where this is its record: that has a
+    /// new version with everything that others see of it.
+    pub fn is_of(&self, state: &State, node: &Node) -> bool {
         let same_settings = match (&self.settings, state.settings()) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
             _ => false,
         };
-        let same_routes = || node.approved_routes.is_empty() || self.primary == state.primary_routes(node.id);
-        Arc::ptr_eq(&self.node, node) && same_settings && self.online == state.is_online(node.id) && same_routes()
+        self.node.version == node.version && same_settings
     }
 
     /// The full name, with a trailing dot.
