@@ -20,6 +20,7 @@
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
+//! | [`sensitive`] | secrets in memory: redacted, and compared in constant time | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
 
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod policy;
+pub mod sensitive;
 pub mod server;
 pub mod state;
 pub mod tailcfg;

@@ -3,6 +3,7 @@
 use super::problem::ApiError;
 use super::request::Once;
 use crate::cluster::{Cluster, WriteError};
+use crate::sensitive::Sensitive;
 use crate::state::{Refused, SecretHash, Time};
 use axum::http::StatusCode;
 use std::time::Duration;
@@ -14,7 +15,7 @@ pub struct NewKey {
     /// 12 hex digits.
     pub prefix: String,
     /// 64 hex digits.
-    secret: String,
+    secret: Sensitive<String>,
     /// Whether it comes from an `Idempotency-Key`, and not from chance.
     derived: bool,
 }
@@ -24,17 +25,17 @@ impl NewKey {
     /// `Idempotency-Key`, one that every replica derives from that and the
     /// cluster's secret, so that a retry through another replica shows the same.
     pub fn make(cluster: &Cluster, start: &'static str, label: &str, once: &Once) -> Self {
-        let (prefix, secret): ([u8; 32], [u8; 32]) = match &once.0.idempotency_key {
-            None => (rand::random(), rand::random()),
+        let (prefix, secret): ([u8; 32], Sensitive<[u8; 32]>) = match &once.0.idempotency_key {
+            None => (rand::random(), Sensitive::new(rand::random())),
             Some(key) => (
                 cluster.derive(label, format!("prefix {key}").as_bytes()),
-                cluster.derive(label, format!("secret {key}").as_bytes()),
+                Sensitive::new(cluster.derive(label, format!("secret {key}").as_bytes())),
             ),
         };
         Self {
             start,
             prefix: hex::encode(&prefix[..6]),
-            secret: hex::encode(secret),
+            secret: Sensitive::new(hex::encode(*secret)),
             derived: once.0.idempotency_key.is_some(),
         }
     }
@@ -75,7 +76,7 @@ impl NewKey {
                 ),
             ));
         }
-        Ok(format!("{}{}-{}", self.start, self.prefix, self.secret))
+        Ok(format!("{}{}-{}", self.start, self.prefix, *self.secret))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tree of commands. Value names are the types that cobra's help shows.
 
 use super::{apikeys, audit, auth, cluster, completion, generate, nodes, policy, preauthkeys, users};
+use crate::sensitive::Sensitive;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ pub(super) struct Globals {
     pub(super) server: Option<String>,
     /// API key for --server
     #[arg(long, global = true, value_name = "string")]
-    pub(super) api_key: Option<String>,
+    pub(super) api_key: Option<Sensitive<String>>,
 }
 
 /// The first word.

@@ -59,6 +59,9 @@ where
     S: FnOnce(Config) -> F,
     F: Future<Output = Result<(), ServeError>>,
 {
+    // What the server and the commands write is nobody else's business: files 0600,
+    // directories 0700, also those that libraries make.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let args: Vec<OsString> = args.into_iter().collect();
     ExitCode::from(execute(args, &mut Terminal::of_this_process(), Surroundings::of_this_process(), serve))
 }

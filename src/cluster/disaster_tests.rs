@@ -4,9 +4,9 @@ use super::backup::{Lock, Restoring, Saving, Target};
 use super::recover::{RecoverError, Recovering, Survivors};
 use super::tests::{Field, create, eventually};
 use super::*;
+use crate::sensitive::Sensitive;
 use std::path::PathBuf;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 async fn save(cluster: &Cluster, path: PathBuf) -> backup::Contents {
     let view = cluster.linearizable().await.unwrap();
@@ -19,7 +19,7 @@ async fn save(cluster: &Cluster, path: PathBuf) -> backup::Contents {
 }
 
 fn lock() -> Lock {
-    Lock::Key(Zeroizing::new([7; 32]))
+    Lock::Key(Sensitive::new([7; 32]))
 }
 
 /// The hashes of what users care about.

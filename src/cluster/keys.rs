@@ -5,6 +5,7 @@
 //! data key. So a change of the shared secret wraps one key anew, and nothing else.
 
 use super::secret::{Secret, Secrets, Which};
+use crate::sensitive::Sensitive;
 use crate::state::ServerKeys;
 use crate::tailcfg::{MachineKey, PrivateKey};
 use base64::Engine;
@@ -13,7 +14,6 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// The bytes of a ChaCha20-Poly1305 nonce, which stands before what it sealed.
 const NONCE_BYTES: usize = 12;
@@ -38,7 +38,7 @@ pub enum KeysError {
 /// The server's keys, opened.
 pub(super) struct Keyring {
     noise: Arc<PrivateKey>,
-    data_key: Zeroizing<[u8; 32]>,
+    data_key: Sensitive<[u8; 32]>,
 }
 
 impl Keyring {
@@ -46,9 +46,9 @@ impl Keyring {
     pub fn generate(secret: &Secret, noise: Option<PrivateKey>) -> (Self, ServerKeys) {
         let noise = noise.unwrap_or_else(PrivateKey::generate);
         let legacy = PrivateKey::generate();
-        let data_key = Zeroizing::new(rand::random::<[u8; 32]>());
+        let data_key = Sensitive::new(rand::random::<[u8; 32]>());
         let cluster_id = hex::encode(rand::random::<[u8; 16]>());
-        let private = Zeroizing::new([noise.0, legacy.0].concat());
+        let private = Sensitive::new([noise.0, legacy.0].concat());
         let keys = ServerKeys {
             noise_public: MachineKey(noise.public()),
             legacy_public: MachineKey(legacy.public()),
@@ -75,7 +75,7 @@ impl Keyring {
     pub fn with_data_key(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Self, KeysError> {
         let private = private_keys(data_key, keys)?;
         let noise = private.first_chunk::<32>().ok_or(KeysError::Malformed("Noise key"))?;
-        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key: Zeroizing::new(*data_key) })
+        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key: Sensitive::new(*data_key) })
     }
 
     /// The data key under a secret: what [`ServerKeys::wrapped_data_key`] becomes.
@@ -113,7 +113,7 @@ impl Keyring {
 }
 
 /// The Noise key and the legacy key.
-fn private_keys(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+fn private_keys(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Sensitive<Vec<u8>>, KeysError> {
     unseal(data_key, "private keys", &keys.cluster_id, &keys.sealed)?.ok_or(KeysError::Malformed("private keys"))
 }
 
@@ -132,7 +132,7 @@ pub(super) fn derive(key: &[u8; 32], label: &str, input: &[u8]) -> [u8; 32] {
 pub(super) fn import_noise_key(path: &Path) -> Result<Option<PrivateKey>, KeysError> {
     let error = |reason: String| KeysError::Import { path: path.to_owned(), reason };
     let text = match std::fs::read_to_string(path) {
-        Ok(text) => Zeroizing::new(text),
+        Ok(text) => Sensitive::new(text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(error(e.to_string())),
     };
@@ -155,13 +155,13 @@ fn unseal(
     purpose: &'static str,
     cluster_id: &str,
     sealed: &str,
-) -> Result<Option<Zeroizing<Vec<u8>>>, KeysError> {
+) -> Result<Option<Sensitive<Vec<u8>>>, KeysError> {
     let bytes = BASE64.decode(sealed).map_err(|_| KeysError::Malformed(purpose))?;
     let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(KeysError::Malformed(purpose))?;
     let aad = format!("quorumscale {purpose} 1 {cluster_id}");
     let plain = ChaCha20Poly1305::new(&Key::from(*key))
         .decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: aad.as_bytes() });
-    Ok(plain.ok().map(Zeroizing::new))
+    Ok(plain.ok().map(Sensitive::new))
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! The cluster's shared secret: all that an operator has to copy to a new replica.
 
 use super::keys::derive;
+use crate::sensitive::Sensitive;
 use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// 32 bytes that every replica of a cluster has, and nobody else. In its file
 /// they are 64 hex digits.
 #[derive(Clone)]
 pub struct Secret {
-    bytes: Zeroizing<[u8; 32]>,
+    bytes: Sensitive<[u8; 32]>,
     path: PathBuf,
 }
 
@@ -114,7 +114,7 @@ impl Secret {
         match fs::read_to_string(path) {
             Ok(text) => {
                 warn_if_open(path);
-                Self::parse(&Zeroizing::new(text), path)
+                Self::parse(&Sensitive::new(text), path)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(SecretError::Missing(path.to_owned())),
             Err(source) => Err(SecretError::Io { path: path.to_owned(), source }),
@@ -128,7 +128,7 @@ impl Secret {
 
     /// New random bytes, in no file yet.
     fn random(path: &Path) -> Self {
-        Self { bytes: Zeroizing::new(rand::random()), path: path.to_owned() }
+        Self { bytes: Sensitive::new(rand::random()), path: path.to_owned() }
     }
 
     /// A secret for a test that needs no file.
@@ -142,17 +142,17 @@ impl Secret {
     }
 
     /// The key that the data key is encrypted under.
-    pub(super) fn wrapping_key(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(derive(&self.bytes, "data key wrapping", b""))
+    pub(super) fn wrapping_key(&self) -> Sensitive<[u8; 32]> {
+        Sensitive::new(derive(&self.bytes, "data key wrapping", b""))
     }
 
     /// The seed of the key of the certificate authority for peers.
-    pub(super) fn authority_seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(derive(&self.bytes, "peer certificate authority", b""))
+    pub(super) fn authority_seed(&self) -> Sensitive<[u8; 32]> {
+        Sensitive::new(derive(&self.bytes, "peer certificate authority", b""))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SecretError> {
-        let mut bytes = Zeroizing::new([0; 32]);
+        let mut bytes = Sensitive::new([0; 32]);
         let digits = text.trim();
         let malformed = |_| SecretError::Malformed { path: path.to_owned(), got: digits.chars().count() };
         hex::decode_to_slice(digits, &mut *bytes).map_err(malformed)?;
@@ -182,7 +182,7 @@ impl Secret {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let temporary = directory.join(format!(".secret-{:016x}", rand::random::<u64>()));
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let text = Zeroizing::new(format!("{}\n", hex::encode(*self.bytes)));
+        let text = Sensitive::new(format!("{}\n", hex::encode(*self.bytes)));
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         let linked = written.and_then(|()| fs::hard_link(&temporary, &self.path));
         fs::remove_file(&temporary)?;

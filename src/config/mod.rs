@@ -32,6 +32,7 @@ pub use server_url::{ServerUrl, ServerUrlError};
 
 use crate::dns::ExtraRecord;
 use crate::limits::Limits;
+use crate::sensitive::Sensitive;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -260,7 +261,7 @@ pub struct Peer {
 pub struct CliConfig {
     /// Empty: the socket. Else URLs (or `HOST:PORT`, which means HTTPS), separated by commas.
     pub address: String,
-    pub api_key: String,
+    pub api_key: Sensitive<String>,
     /// How long one server is given to answer.
     pub timeout: Duration,
     /// Whether certificates are not checked.

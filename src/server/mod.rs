@@ -8,6 +8,7 @@ mod identity;
 mod listen;
 mod log;
 mod policy_file;
+mod private;
 mod relay;
 mod sockets;
 
@@ -53,6 +54,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     config.limits = door::within_open_files(config.limits);
     let recorder = metrics::install().map_err(|e| StartError::new("metrics", e))?;
     let mut signals = Signals::new().map_err(|e| StartError::new("signals", e))?;
+    private::settle(&config)?;
     // Sockets first: a port that is taken is told before anything is written.
     let sockets = sockets::Sockets::open(&config).await?;
 

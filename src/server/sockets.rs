@@ -109,9 +109,6 @@ fn acceptor(files: &crate::config::TlsFiles) -> Result<TlsAcceptor, StartError> 
 /// A socket file that a process left behind is no error; one that somebody serves is.
 fn admin(path: &Path, permission: u32) -> Result<UnixListener, StartError> {
     let failed = |e: std::io::Error| StartError::new(format!("unix_socket {}", path.display()), e);
-    if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(StartError::new(
             format!("unix_socket {}", path.display()),

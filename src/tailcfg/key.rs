@@ -90,7 +90,7 @@ public_key! {
 
 /// A private key; its text form, as in Headscale's key files, starts with `privkey:`.
 /// Prints as redacted; [`PrivateKey::reveal`] gives the text.
-#[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
+#[derive(Clone, Eq, zeroize::ZeroizeOnDrop)]
 pub struct PrivateKey(pub [u8; 32]);
 
 impl PrivateKey {
@@ -121,6 +121,13 @@ impl FromStr for PrivateKey {
         parse("privkey:", text.trim())
             .map(Self)
             .map_err(|_| KeyParseError { prefix: "privkey:", value: "(redacted)".into() })
+    }
+}
+
+impl PartialEq for PrivateKey {
+    fn eq(&self, other: &Self) -> bool {
+        use subtle::ConstantTimeEq;
+        self.0.ct_eq(&other.0).into()
     }
 }
 

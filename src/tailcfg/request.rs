@@ -4,9 +4,9 @@
 use super::fold::{Kind, Schema, fold, peek_int};
 use super::hostinfo_parse::HOSTINFO;
 use super::{CapVer, DiscoKey, Hostinfo, KeyParseError, NodeKey};
+use crate::sensitive::Sensitive;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -32,14 +32,7 @@ pub enum RequestError {
 }
 
 /// A text that does not print: the client's key for `--authkey`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AuthKeyText(pub String);
-
-impl fmt::Debug for AuthKeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(redacted)")
-    }
-}
+pub type AuthKeyText = Sensitive<String>;
 
 /// `tailcfg.RegisterRequest`, as far as this server reads it.
 #[derive(Clone, Debug)]
@@ -108,7 +101,7 @@ impl RegisterRequest {
         Ok(Self {
             version: fields.version,
             node_key: fields.node_key()?,
-            auth_key: auth.text("AuthKey").map(AuthKeyText),
+            auth_key: auth.text("AuthKey").map(AuthKeyText::new),
             expiry: fields.text("Expiry").map(|text| time("Expiry", &text)).transpose()?.flatten(),
             followup: fields.text("Followup"),
             hostinfo: Hostinfo::from_folded(fields.object("Hostinfo"))?,

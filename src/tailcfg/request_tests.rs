@@ -23,7 +23,7 @@ fn every_captured_registration_is_read() {
     for (name, host) in [("01-register", "a"), ("07-register", "b"), ("15-register", "b")] {
         let request = RegisterRequest::parse(&fixture(name)).unwrap();
         assert_eq!(request.version, CapVer(142), "{name}");
-        assert_eq!(request.auth_key, Some(AuthKeyText("x".into())), "{name}");
+        assert_eq!(request.auth_key, Some(AuthKeyText::new("x".into())), "{name}");
         assert_eq!(request.followup, None, "{name}");
         assert_eq!(request.hostinfo.hostname, host, "{name}");
         assert_eq!(request.hostinfo.os, "linux", "{name}");
@@ -111,7 +111,7 @@ fn a_rust_clients_registration_needs_no_more_than_it_sends() {
     }));
     let request = request.unwrap();
     assert_eq!(request.hostinfo.hostname, "rusty");
-    assert_eq!(request.auth_key, Some(AuthKeyText("hskey-auth-a-b".into())));
+    assert_eq!(request.auth_key, Some(AuthKeyText::new("hskey-auth-a-b".into())));
     assert_eq!((request.followup, request.expiry), (None, None));
 }
 

@@ -19,6 +19,7 @@ mod quorum;
 mod registrations;
 mod relays;
 mod rust_client;
+mod security_keys;
 mod storage;
 mod stories;
 mod streams;

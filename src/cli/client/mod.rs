@@ -75,7 +75,7 @@ impl Client {
         if cli.api_key.is_empty() {
             return Err(Error::said("HEADSCALE_CLI_API_KEY environment variable needs to be set"));
         }
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", cli.api_key))
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", *cli.api_key))
             .map_err(|_| Error::said("the API key has characters that no key has"))?;
         authorization.set_sensitive(true);
         Ok(Self { target: Target::Servers { urls, authorization }, connector, timeout: cli.timeout })

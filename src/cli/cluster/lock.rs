@@ -3,10 +3,10 @@
 use crate::cli::context::Context;
 use crate::cli::error::Error;
 use crate::cluster::backup::Lock;
+use crate::sensitive::Sensitive;
 use clap::Args;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// The environment's variable with the passphrase.
 const VARIABLE: &str = "QUORUMSCALE_SNAPSHOT_PASSPHRASE";
@@ -49,10 +49,10 @@ impl LockArgs {
         if let Some(path) = &self.passphrase_file {
             let text = text(path)?;
             let line = text.lines().next().unwrap_or_default();
-            return Ok(Lock::Passphrase(Zeroizing::new(line.to_owned())));
+            return Ok(Lock::Passphrase(Sensitive::new(line.to_owned())));
         }
         if let Some(passphrase) = context.surroundings.env.get(VARIABLE).filter(|text| !text.is_empty()) {
-            return Ok(Lock::Passphrase(Zeroizing::new(passphrase.clone())));
+            return Ok(Lock::Passphrase(Sensitive::new(passphrase.clone())));
         }
         if !std::io::stdin().is_terminal() {
             return Err(Error::said(format!(
@@ -67,19 +67,19 @@ impl LockArgs {
     }
 }
 
-fn typed(prompt: &str) -> Result<Zeroizing<String>, Error> {
+fn typed(prompt: &str) -> Result<Sensitive<String>, Error> {
     let typed = rpassword::prompt_password(prompt);
-    typed.map(Zeroizing::new).map_err(|error| Error::said(format!("asking for the passphrase: {error}")))
+    typed.map(Sensitive::new).map_err(|error| Error::said(format!("asking for the passphrase: {error}")))
 }
 
-fn text(path: &Path) -> Result<Zeroizing<String>, Error> {
+fn text(path: &Path) -> Result<Sensitive<String>, Error> {
     let text = std::fs::read_to_string(path);
-    text.map(Zeroizing::new).map_err(|error| Error::said(format!("reading {}: {error}", path.display())))
+    text.map(Sensitive::new).map_err(|error| Error::said(format!("reading {}: {error}", path.display())))
 }
 
 fn key(path: &Path) -> Result<Lock, Error> {
     let text = text(path)?;
-    let mut key = Zeroizing::new([0; 32]);
+    let mut key = Sensitive::new([0; 32]);
     hex::decode_to_slice(text.trim(), &mut *key).map_err(|_| {
         Error::said(format!(
             "{}: not a key (expected 64 hex digits, got {} characters): \"generate secret\" makes one",

@@ -5,12 +5,12 @@
 
 use super::Kind;
 use crate::cluster::wire;
+use crate::sensitive::Sensitive;
 use crate::state::{Row, State};
 use blake2::{Blake2s256, Digest};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
-use zeroize::Zeroizing;
 
 /// The version of the layout.
 const FORMAT: u32 = 1;
@@ -37,13 +37,13 @@ pub struct Manifest {
 /// The cluster's data key; in JSON 64 hex digits.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DataKey(pub Zeroizing<[u8; 32]>);
+pub struct DataKey(pub Sensitive<[u8; 32]>);
 
 impl TryFrom<String> for DataKey {
     type Error = hex::FromHexError;
     fn try_from(text: String) -> Result<Self, hex::FromHexError> {
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(Zeroizing::new(text).as_bytes(), &mut *key)?;
+        let mut key = Sensitive::new([0; 32]);
+        hex::decode_to_slice(Sensitive::new(text).as_bytes(), &mut *key)?;
         Ok(Self(key))
     }
 }

@@ -9,6 +9,7 @@
 
 use super::BackupError;
 use crate::cluster::keys::derive;
+use crate::sensitive::Sensitive;
 use aead_stream::{DecryptorBE32, EncryptorBE32};
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::Payload;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// What every backup begins with.
 pub const MAGIC: &[u8; 8] = b"QSbackup";
@@ -38,9 +38,9 @@ const HIGHEST_COST: Cost = Cost { memory_kib: 1 << 20, passes: 16, lanes: 16 };
 /// What a backup is encrypted under.
 #[derive(Clone)]
 pub enum Lock {
-    Passphrase(Zeroizing<String>),
+    Passphrase(Sensitive<String>),
     /// The 32 bytes of a key file, which "generate secret" makes.
-    Key(Zeroizing<[u8; 32]>),
+    Key(Sensitive<[u8; 32]>),
 }
 
 impl fmt::Debug for Lock {
@@ -78,7 +78,7 @@ struct Cost {
 
 /// The key of one file, and the check of it.
 struct FileKey {
-    key: Zeroizing<[u8; 32]>,
+    key: Sensitive<[u8; 32]>,
     check: String,
 }
 
@@ -90,7 +90,7 @@ impl FileKey {
             (Lock::Passphrase(passphrase), HeadLock::KeyFile) => stretch(passphrase, salt, &COST)?,
         };
         let check = hex::encode(&derive(&base, "backup check", salt)[..8]);
-        Ok(Self { key: Zeroizing::new(derive(&base, "backup", salt)), check })
+        Ok(Self { key: Sensitive::new(derive(&base, "backup", salt)), check })
     }
 
     fn cipher(&self) -> (Key, aead_stream::Nonce<ChaCha20Poly1305, aead_stream::StreamBE32<ChaCha20Poly1305>>) {
@@ -99,9 +99,9 @@ impl FileKey {
     }
 }
 
-fn stretch(passphrase: &str, salt: &[u8], cost: &Cost) -> Result<Zeroizing<[u8; 32]>, String> {
+fn stretch(passphrase: &str, salt: &[u8], cost: &Cost) -> Result<Sensitive<[u8; 32]>, String> {
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(|e| e.to_string())?;
-    let mut key = Zeroizing::new([0; 32]);
+    let mut key = Sensitive::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
         .map_err(|e| e.to_string())?;
@@ -113,7 +113,7 @@ pub struct Sealer<W> {
     out: W,
     head: Vec<u8>,
     encryptor: EncryptorBE32<ChaCha20Poly1305>,
-    chunk: Zeroizing<Vec<u8>>,
+    chunk: Sensitive<Vec<u8>>,
 }
 
 impl<W: Write> Sealer<W> {
@@ -132,7 +132,7 @@ impl<W: Write> Sealer<W> {
         out.write_all(&head)?;
         let (key, nonce) = file_key.cipher();
         let encryptor = EncryptorBE32::new(&key, &nonce);
-        Ok(Self { out, head, encryptor, chunk: Zeroizing::new(Vec::with_capacity(CHUNK)) })
+        Ok(Self { out, head, encryptor, chunk: Sensitive::new(Vec::with_capacity(CHUNK)) })
     }
 
     /// Writes the last chunk.
@@ -174,7 +174,7 @@ pub struct Opener<R> {
     head: Vec<u8>,
     /// `None`: everything was read.
     decryptor: Option<DecryptorBE32<ChaCha20Poly1305>>,
-    chunk: Zeroizing<Vec<u8>>,
+    chunk: Sensitive<Vec<u8>>,
     taken: usize,
     /// Where the next chunk begins in the file.
     offset: u64,
@@ -203,7 +203,7 @@ impl<R: Read> Opener<R> {
         }
         let (key, nonce) = file_key.cipher();
         let decryptor = Some(DecryptorBE32::new(&key, &nonce));
-        Ok(Self { input, head, decryptor, chunk: Zeroizing::default(), taken: 0, offset })
+        Ok(Self { input, head, decryptor, chunk: Sensitive::default(), taken: 0, offset })
     }
 
     fn open_next(&mut self) -> io::Result<()> {
@@ -223,7 +223,7 @@ impl<R: Read> Opener<R> {
             self.decryptor = Some(decryptor);
             plain
         };
-        self.chunk = Zeroizing::new(plain);
+        self.chunk = Sensitive::new(plain);
         self.offset += sealed.len() as u64;
         self.taken = 0;
         Ok(())

@@ -3,12 +3,12 @@
 use super::archive::{self, DataKey, Manifest};
 use crate::cluster::keys::Keyring;
 use crate::cluster::replica::Replica;
+use crate::sensitive::Sensitive;
 use crate::state::{ReplicaId, State, Time};
 use bytes::Bytes;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 /// Bytes of one part of the stream.
 const PART: usize = 64 << 10;
@@ -30,7 +30,7 @@ pub fn stream(
         index: view.index(),
         term,
         time: Time::now().to_string(),
-        data_key: DataKey(Zeroizing::new(*keyring.data_key())),
+        data_key: DataKey(Sensitive::new(*keyring.data_key())),
     };
     let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
     tokio::task::spawn_blocking(move || {

@@ -3,16 +3,16 @@
 use super::*;
 use crate::cluster::Cluster;
 use crate::cluster::tests::{settings, user};
+use crate::sensitive::Sensitive;
 use crate::state::ReplicaId;
 use std::path::Path;
-use zeroize::Zeroizing;
 
 fn key(byte: u8) -> Lock {
-    Lock::Key(Zeroizing::new([byte; 32]))
+    Lock::Key(Sensitive::new([byte; 32]))
 }
 
 fn passphrase(text: &str) -> Lock {
-    Lock::Passphrase(Zeroizing::new(text.into()))
+    Lock::Passphrase(Sensitive::new(text.into()))
 }
 
 /// A backup of a cluster with these users.

@@ -7,6 +7,8 @@
 //! the other end.
 
 mod identity;
+#[cfg(test)]
+mod intruder_tests;
 mod links;
 mod listen;
 mod network;

@@ -9,6 +9,7 @@
 //! so that all replicas go over to the new one at one index of the log.
 
 use crate::cluster::secret::{Secret, Secrets, Which};
+use crate::sensitive::Sensitive;
 use crate::state::ReplicaId;
 use arc_swap::ArcSwap;
 use rcgen::{
@@ -21,7 +22,6 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use zeroize::Zeroizing;
 
 /// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
 const ED25519_PKCS8: [u8; 16] =
@@ -43,6 +43,8 @@ pub struct PeerTls {
 struct Ends {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
+    #[cfg(test)]
+    identity: Arc<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
 }
 
 impl PeerTls {
@@ -57,6 +59,13 @@ impl PeerTls {
         let by_previous = secrets.previous().map(|secret| Ends::new(secret, roots, id)).transpose()?;
         let in_use = Arc::new(ArcSwap::from_pointee((Which::Current, by_current.clone())));
         Ok(Self { by_current, by_previous, in_use })
+    }
+
+    /// The certificate and key that it shows, for a test that shows them to others.
+    #[cfg(test)]
+    pub fn identity(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let ends = &self.by_current;
+        (ends.identity.0.clone(), ends.identity.1.clone_key())
     }
 
     /// From now on, connections show the certificate by this secret.
@@ -98,13 +107,20 @@ impl Ends {
         // A resumed session would skip the check of the certificate.
         server.send_tls13_tickets = 0;
 
+        #[cfg(test)]
+        let identity = Arc::new((certificate.clone(), key.clone_key()));
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![certificate], key)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
+        Ok(Self {
+            acceptor: Arc::new(server).into(),
+            connector: Arc::new(client).into(),
+            #[cfg(test)]
+            identity,
+        })
     }
 }
 
@@ -136,7 +152,7 @@ pub fn is_of(certificate: &CertificateDer<'_>, id: ReplicaId) -> bool {
 
 fn authority(secret: &Secret) -> Result<(CertificateDer<'static>, Issuer<'static, KeyPair>), TlsError> {
     let seed = secret.authority_seed();
-    let pkcs8 = Zeroizing::new([&ED25519_PKCS8[..], &seed[..]].concat());
+    let pkcs8 = Sensitive::new([&ED25519_PKCS8[..], &seed[..]].concat());
     let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()), &PKCS_ED25519)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name("Quorumscale cluster");

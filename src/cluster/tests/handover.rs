@@ -215,6 +215,31 @@ async fn what_a_member_does_not_know_is_refused_by_name_until_it_is_upgraded() {
     field.stop_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn during_a_rolling_upgrade_writes_go_on_without_a_record_and_with_one_after_it() {
+    let field = Field::three().await;
+    let leader = field.leader_of(&[1, 2, 3]).await;
+    let (old, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    field.announce().await;
+    field.at(old).write(record(old, field.at(old).incarnation(), "0.0.9", 2)).await.unwrap();
+    eventually("all know", || {
+        [leader, other].iter().all(|id| field.at(*id).view().replica(ReplicaId(old)).unwrap().version == "0.0.9")
+    })
+    .await;
+    let origin = || Asked::from(crate::state::Origin { by: "root".into(), from: "here".into() });
+    for (id, name) in [(leader, "alice"), (other, "bob")] {
+        field.at(id).write_once(origin(), user(name)).await.unwrap();
+    }
+    assert_eq!(field.at(other).view().audit().count(), 0);
+    assert!(field.at(other).view().command_format() <= 2, "the older one can apply it all");
+
+    field.announce().await;
+    field.at(other).write_once(origin(), user("carol")).await.unwrap();
+    let view = field.at(other).view();
+    assert_eq!(view.audit().map(|record| record.subject.as_str()).collect::<Vec<_>>(), ["user 3 (carol)"]);
+    field.stop_all().await;
+}
+
 /// A node of alice's, who is user 1.
 async fn register(cluster: &Cluster, number: u8, ephemeral: bool) -> NodeId {
     let prefix = format!("{number:012x}");

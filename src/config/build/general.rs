@@ -2,6 +2,7 @@
 
 use crate::config::reader::Reader;
 use crate::config::{CliConfig, Log, LogLevel, NodeRules, PolicySource, Prefixes, ServerUrl, TlsFiles, duration};
+use crate::sensitive::Sensitive;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::SocketAddr;
@@ -245,7 +246,7 @@ pub(in crate::config) fn cli(reader: &mut Reader) -> CliConfig {
     }
     CliConfig {
         address: reader.text("cli.address").unwrap_or_default(),
-        api_key: reader.text("cli.api_key").unwrap_or_default(),
+        api_key: Sensitive::new(reader.text("cli.api_key").unwrap_or_default()),
         timeout,
         insecure: reader.boolean("cli.insecure").unwrap_or(false),
     }

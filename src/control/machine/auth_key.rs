@@ -25,7 +25,7 @@ impl AuthKey {
     /// Reads a key as a client sends it.
     pub fn parse(text: &AuthKeyText) -> Result<Self, NotAnAuthKey> {
         let (prefix, secret) =
-            text.0.trim().strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).ok_or(NotAnAuthKey)?;
+            text.trim().strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).ok_or(NotAnAuthKey)?;
         let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_hex(prefix, SHOWN) || !is_hex(secret, SECRET) {
             return Err(NotAnAuthKey);

@@ -92,6 +92,8 @@ async fn whoami(Extension(peer): Extension<Peer>) -> String {
 #[cfg(test)]
 mod map_tests;
 #[cfg(test)]
+mod pairs_tests;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;

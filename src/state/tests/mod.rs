@@ -3,6 +3,7 @@
 //! Every command of every test goes through [`World`], which checks after each
 //! that the stored rows say the same as the state.
 
+mod audit;
 mod dedupe;
 mod login;
 mod nodes;
