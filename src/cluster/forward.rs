@@ -3,7 +3,7 @@
 use super::gathering::Gathering;
 use super::peer::{Client, Purpose, never_sent};
 use super::propose::{ATTEMPT_PATIENCE, Attempt};
-use super::replica::{Replica, Stopped};
+use super::replica::Replica;
 use super::wire;
 use crate::state::ReplicaId;
 use futures::future::join_all;
@@ -65,7 +65,7 @@ impl Replica {
                 }
             };
             // It may have been written before the core stopped.
-            self.propose_here(proposal, patience).await.unwrap_or_else(|Stopped| Attempt::InDoubt)
+            self.propose_here(proposal, patience).await.unwrap_or(Attempt::InDoubt)
         });
         join_all(attempts).await.into_iter().map(Into::into).collect()
     }
