@@ -19,19 +19,12 @@ pub struct Shown {
     pub node: Arc<Node>,
     settings: Option<Arc<Settings>>,
     pub online: bool,
-    primary: Vec<IpNet>,
 }
 
 impl Shown {
     /// The node as it is in `state`.
     pub fn new(state: &State, node: &Arc<Node>) -> Self {
-        let may_route = !node.approved_routes.is_empty();
-        Self {
-            node: node.clone(),
-            settings: state.settings().cloned(),
-            online: state.is_online(node.id),
-            primary: if may_route { state.primary_routes(node.id) } else { Vec::new() },
-        }
+        Self { node: node.clone(), settings: state.settings().cloned(), online: state.is_online(node.id) }
     }
 
     /// Whether the node shows the same in `state`, where this is its record: that has a
@@ -117,7 +110,7 @@ pub fn farewell(last: &Shown, features: Features) -> Option<Json> {
     let mut node = Node::clone(&last.node);
     node.expiry = Some(Time::now() - PAST);
     node.expired = true;
-    let shown = Shown { node: Arc::new(node), online: false, primary: Vec::new(), ..last.clone() };
+    let shown = Shown { node: Arc::new(node), online: false, ..last.clone() };
     Some(own(&shown, &Told::default(), features, &Attributes::new())?.json)
 }
 
