@@ -7,6 +7,10 @@
 #
 #   docker build -t quorumscale .
 #
+# The server runs as a user without rights, needs no capability, and writes below
+# /var/lib/quorumscale and /run/quorumscale alone: everything else can be read-only
+# (docker-compose.yml).
+#
 # BASE may be any image of Debian 12 or newer, or of an Ubuntu that is as new.
 ARG BASE=debian:bookworm-slim
 

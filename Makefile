@@ -4,6 +4,9 @@
 # make test   passes the tests
 # make chaos  attacks three replicas for SECONDS=60 and looks for what was lost;
 #             also REPLICAS=5 and SEED=n
+# make abuse  floods a replica in every way that strangers have, while a client joins
+# make fuzz   gives every parser bad input for SECONDS=60, and says what it broke
+# make audit  checks the licences, sources and known faults of what is built in
 # make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
 # make bench  measures what changes cost, by the number of nodes (docs/performance.md)
 
@@ -13,7 +16,7 @@
 # What is beside the project, if it is there.
 POLICY_CORPUS ?= $(wildcard ../shared/policy-corpus.tar.zst)
 
-.PHONY: up down clean build test chaos sim corpus bench
+.PHONY: up down clean build test chaos abuse fuzz audit sim corpus bench
 
 up:
 	@cluster/up
@@ -35,6 +38,17 @@ test:
 chaos:
 	@tools/check build
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_REPLICAS=$(REPLICAS) CHAOS_SEED=$(SEED) tools/chaos
+
+abuse:
+	@tools/check build
+	@tools/abuse
+
+fuzz:
+	@tools/check test
+	@tools/fuzz $(or $(SECONDS),60)
+
+audit:
+	@tools/audit
 
 sim:
 	@tools/check test

@@ -17,6 +17,7 @@
 //! | [`control`] | `/key`, `/ts2021`, Noise, register, map | `cluster`, `netmap` |
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
+//! | [`import`] | another server's data and keys | `cluster` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
@@ -31,6 +32,9 @@ pub mod config;
 pub mod control;
 pub mod derp;
 pub mod dns;
+#[cfg(test)]
+mod fuzzing;
+pub mod import;
 pub mod limits;
 pub mod metrics;
 pub mod netmap;

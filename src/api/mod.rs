@@ -31,6 +31,7 @@
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
 //! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback`, `POST /policy/test`, `POST /policy/explain/{access,ssh,route,tag}` |
 //! | health | `GET /health` |
+//! | import (ours) | `POST /import` |
 //! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
 mod access;
@@ -39,7 +40,9 @@ mod audit;
 mod auth;
 mod body;
 mod cluster;
+mod flood;
 mod health;
+pub mod import;
 mod logins;
 mod nodes;
 mod policy;
@@ -62,6 +65,7 @@ use crate::cluster::Cluster;
 use crate::policy::Policies;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
+pub use flood::limited;
 use problem::ApiError;
 pub use request::SocketUser;
 use std::sync::Arc;
@@ -116,6 +120,7 @@ fn operations(options: Options) -> Router {
         .merge(audit::routes())
         .merge(health::routes())
         .merge(cluster::routes())
+        .merge(import::routes())
         .fallback(async |method: Method, uri: Uri| {
             ApiError::not_found(format!("no such operation: {method} {ROOT}{}", uri.path()))
         })

@@ -1,5 +1,6 @@
 //! Several replicas in one process, over real sockets, TLS and disks.
 
+mod fuzz;
 mod golden;
 mod handover;
 

@@ -57,6 +57,7 @@ pub(super) const KEYS: &[Key] = &[
     key("listen_addr", Works),
     key("metrics_listen_addr", Works),
     key("trusted_proxies", Works),
+    key("trusted_hosts", Works),
     key("data_dir", Works),
     key("offline_grace", Works),
     key("unix_socket", Works),

@@ -14,6 +14,7 @@
 
 mod build;
 mod files;
+mod headscale;
 mod keys;
 mod load;
 pub(crate) mod nearest;
@@ -27,6 +28,7 @@ mod server_url;
 mod tests;
 
 pub use files::missing_files;
+pub use headscale::{HeadscaleConfig, HeadscaleDatabase, HeadscalePolicy, load_headscale};
 pub use load::{ClientConfig, LoadError, Loaded, Note, Surroundings, load, load_client};
 pub use server_url::{ServerUrl, ServerUrlError};
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub metrics_listen_addr: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-For` and the like are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// More names under which browsers may see pages and metrics, and change something.
+    pub trusted_hosts: Vec<String>,
     /// What strangers may make the replica do.
     pub limits: Limits,
     /// The main listener's certificate; `None`: it speaks plain HTTP.

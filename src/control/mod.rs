@@ -83,6 +83,8 @@ struct Shared {
 #[cfg(test)]
 mod abuse_tests;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,19 @@ pub fn cluster() -> Cluster {
     })
 }
 
+/// The outer endpoints, with nothing inside.
+pub fn outer(cluster: Cluster) -> Router {
+    app(cluster, Router::new(), Limits::default()).0
+}
+
+fn app(cluster: Cluster, machine: Router, limits: Limits) -> (Router, watch::Sender<bool>, CancellationToken) {
+    let (quorum, stop) = (watch::Sender::new(true), CancellationToken::new());
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let admission = Admission::new(limits);
+    let shared = Shared { cluster, quorum: quorum.subscribe(), machine, stop: stop.clone(), connections, admission };
+    (routes(Arc::new(shared)), quorum, stop)
+}
+
 /// The outer endpoints on a socket of their own.
 pub struct Server {
     pub addr: SocketAddr,
@@ -51,13 +64,9 @@ impl Server {
     }
 
     pub async fn with_limits(cluster: Cluster, machine: Router, limits: Limits) -> Self {
-        let (quorum, stop) = (watch::Sender::new(true), CancellationToken::new());
         let key = cluster.noise_key().unwrap().public();
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let admission = Admission::new(limits);
-        let shared =
-            Shared { cluster, quorum: quorum.subscribe(), machine, stop: stop.clone(), connections, admission };
-        let app = routes(Arc::new(shared)).into_make_service_with_connect_info::<SocketAddr>();
+        let (app, quorum, stop) = app(cluster, machine, limits);
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });

@@ -47,17 +47,11 @@ async fn derp(
     let wants_derp = header_has(request.headers(), &header::UPGRADE, "derp");
     let wants_websocket = header_has(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL, "derp");
     let handed_on = request.extensions_mut().remove::<Newcomer>();
-    let newcomer = || handed_on.or_else(|| relay.newcomer());
+    let newcomer = || handed_on.unwrap_or_else(|| relay.newcomer(addr));
     match websocket {
         _ if relay.inner.stopping.is_cancelled() => busy("this relay is stopping"),
-        Ok(upgrade) if wants_websocket => match newcomer() {
-            Some(newcomer) => upgrade_websocket(upgrade, relay.clone(), addr, newcomer),
-            None => busy("too many connections are being set up: try again"),
-        },
-        _ if wants_derp => match newcomer() {
-            Some(newcomer) => upgrade_raw(request, relay.clone(), addr, newcomer),
-            None => busy("too many connections are being set up: try again"),
-        },
+        Ok(upgrade) if wants_websocket => upgrade_websocket(upgrade, relay.clone(), addr, newcomer()),
+        _ if wants_derp => upgrade_raw(request, relay.clone(), addr, newcomer()),
         _ => (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "DERP")], "DERP requires connection upgrade\n")
             .into_response(),
     }

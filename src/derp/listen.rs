@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves `router` (which holds [`super::router`]) over TLS, until [`Relay::shutdown`].
 ///
 /// `tls` comes from [`super::Certificate::server_config`]. At most 1,024 connections
-/// at once are in their handshake; more are closed unheard, and counted.
+/// at once are in their handshake; with more, the address that has the most loses its oldest.
 pub async fn serve_relay(listener: TcpListener, tls: Arc<rustls::ServerConfig>, relay: Relay, router: Router) {
     let acceptor = TlsAcceptor::from(tls);
     let tasks = relay.inner.tasks.clone();
@@ -41,11 +41,16 @@ pub async fn serve_relay(listener: TcpListener, tls: Arc<rustls::ServerConfig>, 
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(newcomer) = relay.newcomer() {
-                    let connection = connection(stream, peer, acceptor.clone(), router.clone(), newcomer);
-                    let stopping = relay.inner.stopping.clone();
-                    tasks.spawn(async move { stopping.run_until_cancelled_owned(connection).await });
-                }
+                let newcomer = relay.newcomer(peer.ip());
+                let connection = connection(stream, peer, acceptor.clone(), router.clone(), newcomer.clone());
+                let inner = relay.inner.clone();
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = connection => {}
+                        () = newcomer.shown_out() => inner.meters.refused_busy.increment(1),
+                        () = inner.stopping.cancelled() => {}
+                    }
+                });
             }
             Err(e) => {
                 tracing::warn!("relay: a connection was not accepted: {e}");

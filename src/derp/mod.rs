@@ -40,3 +40,6 @@ pub use listen::serve_relay;
 pub use map::{Loaded, MapError, MapLoader, Source, Sources, keep_current};
 pub use relay::{Options, Relay, debug_page};
 pub use stun::serve_stun;
+
+#[cfg(test)]
+mod fuzz_tests;

@@ -5,13 +5,15 @@ use super::bootstrap::Bootstrap;
 use super::frame;
 use super::meters::Meters;
 use super::registry::Registry;
+use crate::limits::{Crowd, Guest, Source};
 use crate::metrics::Page;
 use crate::tailcfg::{DerpMap, NodeKey, PrivateKey};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,13 +57,20 @@ pub(super) struct Inner {
     pub(super) meters: Meters,
     pub(super) stopping: CancellationToken,
     pub(super) tasks: TaskTracker,
-    newcomers: Arc<Semaphore>,
+    newcomers: Crowd,
     problem: Mutex<String>,
 }
 
 /// The right to be a connection that was not let in yet.
 #[derive(Clone)]
-pub(super) struct Newcomer(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Newcomer(Arc<Guest>);
+
+impl Newcomer {
+    /// Returns when it has to make room for others.
+    pub(super) async fn shown_out(&self) {
+        self.0.shown_out().await;
+    }
+}
 
 impl Relay {
     /// A relay without clients. Call it after [`crate::metrics::install`], or it counts nothing.
@@ -75,7 +84,7 @@ impl Relay {
             meters: Meters::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            newcomers: Arc::new(Semaphore::new(MAX_NEWCOMERS)),
+            newcomers: Crowd::new(MAX_NEWCOMERS),
             problem: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -120,13 +129,10 @@ impl Relay {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.inner.tasks.wait()).await;
     }
 
-    /// `None`: too many connections are in their handshake now.
-    pub(super) fn newcomer(&self) -> Option<Newcomer> {
-        let permit = self.inner.newcomers.clone().try_acquire_owned().ok();
-        if permit.is_none() {
-            self.inner.meters.refused_busy.increment(1);
-        }
-        permit.map(|permit| Newcomer(Arc::new(permit)))
+    /// One more connection in its handshake. With too many, the address that has the most
+    /// loses its oldest.
+    pub(super) fn newcomer(&self, addr: IpAddr) -> Newcomer {
+        Newcomer(Arc::new(self.inner.newcomers.enter(Source::of(addr))))
     }
 }
 

@@ -38,9 +38,18 @@ where
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     let admitted = admit(&relay, &mut reader, &mut writer, addr);
-    let admitted = relay.inner.stopping.run_until_cancelled(admitted);
+    let admitted = async {
+        tokio::select! {
+            admitted = admitted => admitted,
+            () = newcomer.shown_out() => {
+                relay.inner.meters.refused_busy.increment(1);
+                None
+            }
+            () = relay.inner.stopping.cancelled() => None,
+        }
+    };
     let client = match timeout(HANDSHAKE_TIMEOUT, admitted).await {
-        Ok(Some(Some(client))) => client,
+        Ok(Some(client)) => client,
         Ok(_) => return,
         Err(_) => {
             relay.inner.meters.refused_handshake.increment(1);

@@ -85,7 +85,7 @@ impl Counters {
 
 /// The transaction id of a binding request by a Tailscale client: `SOFTWARE` is theirs,
 /// and a correct `FINGERPRINT` is the last attribute.
-fn parse_request(packet: &[u8]) -> Option<TransactionId> {
+pub(super) fn parse_request(packet: &[u8]) -> Option<TransactionId> {
     if packet.len() > MAX_REQUEST {
         return None;
     }
@@ -151,7 +151,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// RFC 5769, section 2.
@@ -178,7 +178,7 @@ mod tests {
         packet
     }
 
-    fn client_request(transaction: &TransactionId) -> Vec<u8> {
+    pub(in crate::derp) fn client_request(transaction: &TransactionId) -> Vec<u8> {
         request(transaction, &[attribute(SOFTWARE, CLIENT_SOFTWARE)])
     }
 

@@ -239,3 +239,6 @@ impl Policy {
         Self { closed: true, ..Self::default() }
     }
 }
+
+#[cfg(test)]
+mod fuzz_tests;

@@ -7,9 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// What a replica needs beside connections of strangers: clients' streams, files of the
-/// database, peers. A part of all descriptors, so that a small limit still serves.
-const SHARE_OF_FILES: u64 = 4;
+/// Of all descriptors, the part that connections may take which have proven nothing, and
+/// that connections of machines without a node may. The rest is for clients' streams that
+/// nobody pushes out, the database and peers.
+const FOR_CONNECTIONS: u64 = 4;
+const FOR_STRANGERS: u64 = 2;
 
 /// What the connections of one listener share. Cloning gives the same door.
 #[derive(Clone)]
@@ -51,8 +53,12 @@ pub fn within_open_files(limits: Limits) -> Limits {
     let before = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });
     let Some(files) = getrlimit(Resource::Nofile).current else { return limits };
-    let most = usize::try_from(files / SHARE_OF_FILES).unwrap_or(usize::MAX).max(1);
-    let bounded = Limits { connections: limits.connections.min(most), strangers: limits.strangers.min(most), ..limits };
+    let share = |part: u64| usize::try_from(files / part).unwrap_or(usize::MAX).max(1);
+    let bounded = Limits {
+        connections: limits.connections.min(share(FOR_CONNECTIONS)),
+        strangers: limits.strangers.min(share(FOR_STRANGERS)),
+        ..limits
+    };
     if bounded != limits {
         tracing::warn!(
             "this process may have {files} open files: limits.connections is {}, limits.strangers {}; raise the limit \

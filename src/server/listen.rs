@@ -7,6 +7,7 @@
 
 use super::body::Timely;
 use super::door::Door;
+use crate::web::LocalIp;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -86,9 +87,12 @@ pub async fn unix(listener: UnixListener, router: Router, stop: CancellationToke
         match accepted {
             Ok((stream, _)) => {
                 let user = stream.peer_cred().ok().map(|credentials| crate::api::SocketUser(credentials.uid()));
+                let ends = move |extensions: &mut http::Extensions| {
+                    user.and_then(|user| extensions.insert(user));
+                };
                 let (router, stop) = (router.clone(), stop.clone());
                 tokio::spawn(async move {
-                    serve(stream, user, router, stop).await;
+                    serve(stream, ends, router, stop).await;
                     drop(slot);
                 });
             }
@@ -118,27 +122,30 @@ async fn tcp_connection(
     // Map frames are small and urgent.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNREAD_TIMEOUT.as_millis() as u32);
-    let Some(acceptor) = tls else { return serve(stream, Some(ConnectInfo(peer)), router, stop).await };
+    let local = stream.local_addr().ok().map(|local| LocalIp(local.ip()));
+    let ends = move |extensions: &mut http::Extensions| {
+        extensions.insert(ConnectInfo(peer));
+        local.and_then(|local| extensions.insert(local));
+    };
+    let Some(acceptor) = tls else { return serve(stream, ends, router, stop).await };
     let turn = door.turn(peer).await;
     let accepted = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await;
     drop(turn);
     match accepted {
-        Ok(Ok(stream)) => serve(stream, Some(ConnectInfo(peer)), router, stop).await,
+        Ok(Ok(stream)) => serve(stream, ends, router, stop).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
     }
 }
 
-/// `peer` is who is at the other end: an extension of each request.
-async fn serve<S, P>(stream: S, peer: Option<P>, router: Router, stop: CancellationToken)
+/// `ends` says in each request's extensions who is at either end.
+async fn serve<S, F>(stream: S, ends: F, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    P: Copy + std::fmt::Debug + Send + Sync + 'static,
+    F: Fn(&mut http::Extensions) + Send + Sync + 'static,
 {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
+        ends(request.extensions_mut());
         router.clone().call(request.map(Timely::new))
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -156,6 +163,6 @@ where
         }
     };
     if let Err(error) = result {
-        tracing::debug!(?peer, %error, "connection ended");
+        tracing::debug!(%error, "connection ended");
     }
 }

@@ -23,6 +23,11 @@ impl Time {
         })
     }
 
+    /// How long after another time this is; nothing, if it is not.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     /// From the time library's type; what is finer than a millisecond is cut.
     pub fn from_jiff(t: jiff::Timestamp) -> Self {
         Self(t.as_millisecond())

@@ -128,6 +128,11 @@ impl State {
         self.tables.server_keys.get(&())
     }
 
+    /// The import that filled this cluster; `None`: there was none.
+    pub fn imported(&self) -> Option<&Arc<Imported>> {
+        self.tables.imports.get(&())
+    }
+
     /// The policy in force; `None`: none was ever set.
     pub fn policy(&self) -> Option<&Arc<PolicyText>> {
         self.tables.policy.get(&())
@@ -328,7 +333,7 @@ impl State {
         };
         // With a bound of nothing there is nobody to wait for.
         let free_at = free_at.unwrap_or(now);
-        Some((free_at.0 - now.0).max(0) as u64 / 1000 + 1)
+        Some(free_at.since(now).as_secs() + 1)
     }
 
     pub fn ssh_check(&self, id: &AuthId) -> Option<&Arc<SshCheck>> {

@@ -39,3 +39,6 @@ impl CapVer {
     /// The oldest client that is served: Tailscale 1.80.
     pub const MIN: CapVer = CapVer(113);
 }
+
+#[cfg(test)]
+mod fuzz_tests;

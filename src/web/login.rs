@@ -189,7 +189,7 @@ fn facts(login: &PendingLogin) -> String {
 }
 
 fn left(login: &PendingLogin, now: Time) -> String {
-    let left = (login.deadline.0 - now.0).max(0) as u64;
+    let left = login.deadline.since(now).as_millis() as u64;
     match left.div_ceil(60_000) {
         0 | 1 => "The link expires within a minute.".into(),
         minutes => format!("The link is valid for another {minutes} minutes."),

@@ -16,6 +16,7 @@ mod devices;
 mod error;
 mod headers;
 mod health;
+mod hosts;
 mod icon;
 mod log;
 mod login;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use client_ip::{ClientIp, TrustedProxies};
 pub use error::error_page;
+pub use hosts::{Hosts, LocalIp};
 
 use crate::cluster::Cluster;
 use axum::Router;
@@ -40,19 +42,20 @@ pub struct Options {
     pub cluster: Cluster,
     /// The URL that clients are given.
     pub server_url: String,
+    /// The names under which the pages are shown.
+    pub hosts: Hosts,
 }
 
 /// The pages. Its fallback answers every path that nobody else has with an
 /// error page, so merge it with routers that have no fallback.
 pub fn router(options: Options) -> Router {
-    Router::new()
+    let pages = Router::new()
         .route("/", get(page::blank))
         .route("/favicon.ico", get(icon::icon))
         .merge(login::routes())
         .merge(devices::routes())
-        .merge(health::routes())
-        .fallback(error::not_found)
-        .with_state(Arc::new(options))
+        .layer(from_fn_with_state(options.hosts.clone(), hosts::only_ours));
+    pages.merge(health::routes()).fallback(error::not_found).with_state(Arc::new(options))
 }
 
 /// Wraps the public router: the client's address as [`ClientIp`], a log line
@@ -67,7 +70,13 @@ pub fn common(router: Router, proxies: TrustedProxies) -> Router {
         .layer(from_fn_with_state(Arc::new(proxies), client_ip::resolve))
 }
 
-/// Security headers for a router that is not public (metrics and debug).
-pub fn with_security_headers(router: Router) -> Router {
-    router.layer(from_fn(headers::secure))
+/// What a router that is not public (metrics and debug) has in common with the pages.
+pub fn inside(router: Router, hosts: Hosts) -> Router {
+    router.layer(from_fn_with_state(hosts, hosts::only_ours)).layer(from_fn(headers::secure))
+}
+
+/// For a router whose operations change something: only this server's own pages, and
+/// programs that are no browsers, may use it.
+pub fn no_foreign_origin(router: Router, hosts: Hosts) -> Router {
+    router.layer(from_fn_with_state(hosts, hosts::no_foreign_origin))
 }

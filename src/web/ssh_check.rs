@@ -73,7 +73,7 @@ fn waiting(view: &View, check: &SshCheck) -> Page {
         ("Remembered for", remembered(check)),
     ];
     let rows = rows.iter().map(|(name, value)| format!("<dt>{name}</dt><dd><bdi>{}</bdi></dd>", escape(value)));
-    let left = (check.deadline.0 - now(view).0).max(0) as u64;
+    let left = check.deadline.since(now(view)).as_millis() as u64;
     let left = match left.div_ceil(60_000) {
         0 | 1 => "The session waits for less than a minute more.".to_owned(),
         minutes => format!("The session waits for another {minutes} minutes."),

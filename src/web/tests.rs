@@ -1,6 +1,6 @@
 //! Pages and endpoints as browsers and monitors meet them.
 
-use super::{Options, TrustedProxies, common, router};
+use super::{Hosts, LocalIp, Options, TrustedProxies, common, inside, no_foreign_origin, router};
 use crate::cluster::Cluster;
 use crate::state::{Allocation, AuthId, Command, Owner, PendingLogin, RegisterMethod, Settings, Time, UserId, Verdict};
 use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
@@ -31,7 +31,8 @@ impl World {
             node_expiry: Duration::ZERO,
             ephemeral_timeout: Duration::from_secs(120),
         });
-        let options = Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into() };
+        let hosts = Hosts::new(cluster.clone(), ["vpn.example.com".into()]);
+        let options = Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into(), hosts };
         Self { cluster, site: common(router(options), TrustedProxies::default()) }
     }
 
@@ -250,4 +251,98 @@ async fn every_response_has_the_security_headers() {
     assert!(world.get("/nothing").await.text.contains("<h1>Not Found</h1>"));
     let post = Request::builder().method("POST").uri("/nothing").body(Body::empty()).unwrap();
     assert_eq!(world.site.clone().oneshot(post).await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+impl World {
+    async fn status(&self, site: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(LocalIp("192.0.2.9".parse().unwrap()));
+        site.clone().oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    async fn member(&self) {
+        use crate::state::{COMMAND_FORMAT, Replica, ReplicaId, Standing};
+        let replica = Replica {
+            id: ReplicaId(2),
+            incarnation: 1,
+            since: Time::now(),
+            version: "0".into(),
+            command_format: COMMAND_FORMAT,
+            client_addresses: vec!["192.0.2.2".parse().unwrap(), "2001:db8::2".parse().unwrap()],
+            relay: None,
+            config_differs: Vec::new(),
+            standing: Standing::Serving,
+        };
+        self.cluster.write(Command::ReplicaUp(replica)).await.unwrap();
+    }
+}
+
+const OURS: [&str; 9] = [
+    "vpn.example.com",
+    "VPN.example.com.:443",
+    "localhost:8080",
+    "127.0.0.3:9090",
+    "[::1]:8080",
+    "192.0.2.9:8080",
+    "192.0.2.2",
+    "[2001:db8::2]:8080",
+    "192.0.2.2:443",
+];
+const NOT_OURS: [&str; 6] =
+    ["evil.example", "vpn.example.com.evil.example", "192.0.2.3", "localhost.evil.example", "[2001:db8::3]", "a b"];
+
+/// As in CVE-2022-41924 and 41925 (TS-2022-004, TS-2022-005).
+#[tokio::test]
+async fn pages_and_metrics_answer_under_no_name_that_was_rebound() {
+    let world = World::new();
+    world.member().await;
+    let hosts = Hosts::new(world.cluster.clone(), ["vpn.example.com".into()]);
+    let metrics = inside(Router::new().route("/metrics", axum::routing::get(async || "")), hosts);
+    let paths = [(&world.site, "/"), (&world.site, "/apple"), (&world.site, "/windows"), (&metrics, "/metrics")];
+    for (site, path) in paths {
+        for host in OURS {
+            assert_eq!(world.status(site, "GET", path, &[("host", host)]).await, 200, "{path} at {host}");
+        }
+        for host in NOT_OURS {
+            assert_eq!(world.status(site, "GET", path, &[("host", host)]).await, 421, "{path} at {host}");
+        }
+    }
+    let id = world.login("laptop", QUARTER).await;
+    for path in [format!("/register/{id}"), format!("/auth/{id}"), format!("/register/{id}?state")] {
+        assert_eq!(world.status(&world.site, "GET", &path, &[("host", "evil.example")]).await, 421, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_programs_ask_is_answered_under_any_name() {
+    let world = World::new();
+    for path in ["/health", "/livez", "/readyz", "/version"] {
+        assert_eq!(world.status(&world.site, "GET", path, &[("host", "first.example.com")]).await, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let world = World::new();
+    let hosts = Hosts::new(world.cluster.clone(), ["vpn.example.com".into()]);
+    let any = Router::new().route("/api/v1/user", axum::routing::any(async || ""));
+    let api = no_foreign_origin(any, hosts);
+    for (method, host, origin, status) in [
+        ("POST", "vpn.example.com", "https://vpn.example.com", 200),
+        ("POST", "127.0.0.1:8080", "https://vpn.example.com", 200),
+        ("DELETE", "ui.example.com", "https://ui.example.com", 200),
+        ("POST", "vpn.example.com", "https://evil.example", 403),
+        ("POST", "vpn.example.com", "https://vpn.example.com.evil.example", 403),
+        ("PUT", "vpn.example.com", "null", 403),
+        ("DELETE", "vpn.example.com", "", 403),
+        ("GET", "vpn.example.com", "https://evil.example", 200),
+    ] {
+        let headers = [("host", host), ("origin", origin), ("authorization", "Bearer x")];
+        assert_eq!(world.status(&api, method, "/api/v1/user", &headers).await, status, "{method} {host} {origin}");
+    }
+    assert_eq!(world.status(&api, "POST", "/api/v1/user", &[]).await, 200, "a program has no origin");
 }

@@ -162,6 +162,18 @@ impl Tsnet<'_> {
         addresses.iter().map(|a| a.as_str().and_then(|a| a.parse().ok()).expect("an address")).collect()
     }
 
+    /// Whether it is in the tailnet by then.
+    pub async fn runs_within(&self, within: Duration) -> bool {
+        let until = tokio::time::Instant::now() + within;
+        while self.said("running").is_none() {
+            if tokio::time::Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        true
+    }
+
     /// The page to visit.
     pub async fn auth_url(&self) -> String {
         self.event("auth_url", RUNNING).await.as_str().expect("text").into()

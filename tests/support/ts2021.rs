@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, split};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// What the client claims to be: Tailscale 1.102.
 const VERSION: u16 = 142;
@@ -130,12 +130,27 @@ pub struct Session {
 
 impl Session {
     pub async fn open(server: Ipv4Addr, server_key: &[u8; 32], machine: &Machine) -> Result<Session, String> {
-        tokio::time::timeout(WITHIN, Self::connect(server, server_key, machine))
+        Self::open_from(Ipv4Addr::UNSPECIFIED, server, server_key, machine).await
+    }
+
+    /// From this address of the machine.
+    pub async fn open_from(
+        from: Ipv4Addr,
+        server: Ipv4Addr,
+        server_key: &[u8; 32],
+        machine: &Machine,
+    ) -> Result<Session, String> {
+        tokio::time::timeout(WITHIN, Self::connect(from, server, server_key, machine))
             .await
             .unwrap_or_else(|_| Err(format!("{server}: no Noise connection within {} s", WITHIN.as_secs())))
     }
 
-    async fn connect(server: Ipv4Addr, server_key: &[u8; 32], machine: &Machine) -> Result<Session, String> {
+    /// What a client sends first, as it is sent: the beginning of a handshake that is good.
+    pub fn initiation(server_key: &[u8; 32], machine: &Machine) -> String {
+        Self::begin(server_key, machine).map(|(_, initiation)| initiation).unwrap_or_default()
+    }
+
+    fn begin(server_key: &[u8; 32], machine: &Machine) -> Result<(snow::HandshakeState, String), String> {
         let mut noise = snow::Builder::new("Noise_IK_25519_ChaChaPoly_BLAKE2s".parse().expect("a pattern"))
             .local_private_key(&machine.private)
             .and_then(|b| b.remote_public_key(server_key))
@@ -146,8 +161,17 @@ impl Session {
         initiation[..2].copy_from_slice(&VERSION.to_be_bytes());
         initiation[2..5].copy_from_slice(&[1, 0, 96]);
         noise.write_message(&[], &mut initiation[5..]).map_err(|e| format!("initiation: {e}"))?;
+        Ok((noise, STANDARD.encode(&initiation)))
+    }
 
-        let mut stream = upgrade(server, &STANDARD.encode(&initiation)).await?;
+    async fn connect(
+        from: Ipv4Addr,
+        server: Ipv4Addr,
+        server_key: &[u8; 32],
+        machine: &Machine,
+    ) -> Result<Session, String> {
+        let (mut noise, initiation) = Self::begin(server_key, machine)?;
+        let mut stream = upgrade(from, server, &initiation).await?;
         let mut header = [0; 3];
         stream.read_exact(&mut header).await.map_err(|e| format!("{server}: no handshake response: {e}"))?;
         let mut body = vec![0; usize::from(u16::from_be_bytes([header[1], header[2]]))];
@@ -238,8 +262,15 @@ pub async fn raw_upgrade(server: Ipv4Addr, handshake: &str) -> Result<(String, V
     Ok((line, all.split_off(end + 4)))
 }
 
-async fn upgrade(server: Ipv4Addr, handshake: &str) -> Result<TcpStream, String> {
-    let mut stream = TcpStream::connect((server, 8080)).await.map_err(|e| format!("{server}: {e}"))?;
+async fn upgrade(from: Ipv4Addr, server: Ipv4Addr, handshake: &str) -> Result<TcpStream, String> {
+    let connected = async {
+        let socket = TcpSocket::new_v4()?;
+        if !from.is_unspecified() {
+            socket.bind((from, 0).into())?;
+        }
+        socket.connect((server, 8080).into()).await
+    };
+    let mut stream = connected.await.map_err(|e| format!("{server}: {e}"))?;
     ask(&mut stream, server, handshake).await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

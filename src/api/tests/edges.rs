@@ -172,3 +172,55 @@ async fn the_cluster_says_why_it_refuses_a_change() {
     assert_eq!((status, text.as_str()), (422, "validation failed: expected required property address to be present"));
     assert_eq!(world.error("DELETE", "/cluster/member/x", Value::Null).await.0, 400);
 }
+
+#[tokio::test]
+async fn no_get_changes_anything() {
+    let world = World::new();
+    world.user("alice").await;
+    world.ok("POST", "/preauthkey", json!({"user": "1"})).await;
+    world.ok("POST", "/apikey", json!({})).await;
+    let before = world.cluster.view().index();
+    for path in [
+        "/user",
+        "/user/1",
+        "/user/1/rename/bob",
+        "/preauthkey",
+        "/preauthkey/expire",
+        "/apikey",
+        "/apikey/expire",
+        "/apikey/0123456789ab",
+        "/node",
+        "/node/1",
+        "/node/1/expire",
+        "/node/1/rename/x",
+        "/node/1/tags",
+        "/node/1/approve_routes",
+        "/node/backfillips",
+        "/node/register?user=alice&key=x",
+        "/auth/register",
+        "/auth/approve",
+        "/auth/reject",
+        "/debug/node",
+        "/policy",
+        "/policy/check",
+        "/policy/history",
+        "/policy/rollback",
+        "/policy/test",
+        "/policy/explain/access",
+        "/health",
+        "/cluster",
+        "/cluster/verify",
+        "/cluster/member",
+        "/cluster/member/1",
+        "/cluster/member/1/promote",
+        "/cluster/leader",
+        "/cluster/secret",
+        "/audit",
+    ] {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let answer = send(&world.api, request(method, path).body(Body::empty()).unwrap()).await;
+            assert_ne!(answer.status, StatusCode::CREATED, "{method} {path}");
+            assert_eq!(world.cluster.view().index(), before, "{method} {path} wrote something: {}", answer.text);
+        }
+    }
+}

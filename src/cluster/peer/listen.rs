@@ -5,6 +5,7 @@ use super::identity::Checker;
 use super::server::Server;
 use super::tls::{self, PeerTls};
 use crate::cluster::wire::peer_server::PeerServer;
+use crate::limits::{Crowd, Source};
 use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
@@ -14,15 +15,16 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
-/// Handshakes at one time: a bound on what strangers can make this replica do.
-const HANDSHAKES: usize = 64;
+/// Handshakes at one time: a bound on what strangers can make this replica do. With more,
+/// the address that has the most loses its oldest, so that no stranger keeps a peer out.
+const HANDSHAKES: usize = 256;
 /// Connections that wait for the server.
 const WAITING: usize = 16;
 /// A stranger is mentioned in the log this often.
@@ -74,10 +76,9 @@ pub fn service(server: Server, checker: Checker) -> InterceptedService<PeerServe
 }
 
 async fn accept(socket: TcpListener, tls: PeerTls, accepted: mpsc::Sender<io::Result<PeerStream>>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let handshakes = Crowd::new(HANDSHAKES);
     let strangers = Arc::new(std::sync::Mutex::new(None));
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         let (stream, address) = match socket.accept().await {
             Ok(connection) => connection,
             Err(error) => {
@@ -88,14 +89,19 @@ async fn accept(socket: TcpListener, tls: PeerTls, accepted: mpsc::Sender<io::Re
             }
         };
         let (tls, accepted, strangers) = (tls.clone(), accepted.clone(), strangers.clone());
+        let guest = handshakes.enter(Source::of(address.ip()));
         tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake(&tls, stream)).await {
+            let done = tokio::select! {
+                done = tokio::time::timeout(HANDSHAKE_PATIENCE, handshake(&tls, stream)) => done,
+                () = guest.shown_out() => return,
+            };
+            drop(guest);
+            match done {
                 // An error means that the server is gone.
                 Ok(Ok(stream)) => drop(accepted.send(Ok(stream)).await),
                 Ok(Err(error)) => log_stranger(&strangers, address, &error),
                 Err(_) => {}
             }
-            drop(permit);
         });
     }
 }

@@ -25,6 +25,8 @@ pub use disk::Disk;
 pub use disk::{Family, Pair};
 pub use machine::Machine;
 pub use offline::{Held, Offline, Seed};
+#[cfg(test)]
+pub use snapshot::Rows as SnapshotRows;
 pub use snapshot::{SnapshotFile, Snapshots};
 
 use super::disk_latency::Syncs;

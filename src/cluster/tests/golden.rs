@@ -9,7 +9,7 @@
 //! Cargo.toml names. It is run before that version is released, and never after: what a
 //! release wrote does not change any more.
 
-mod samples;
+pub(super) mod samples;
 
 use super::*;
 use crate::cluster::store::{Machine, SnapshotFile, Store};

@@ -5,7 +5,7 @@ use crate::config::{CliConfig, Log, LogLevel, NodeRules, PolicySource, Prefixes,
 use crate::sensitive::Sensitive;
 use crate::state::Allocation;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -113,6 +113,23 @@ pub(super) fn server_url(reader: &mut Reader, listen_addr: SocketAddr, tls: bool
     url
 }
 
+/// Names or addresses, without scheme and port.
+pub(super) fn trusted_hosts(reader: &mut Reader) -> Vec<String> {
+    let hosts = reader.list("trusted_hosts");
+    for host in &hosts {
+        let is_host = host.parse::<IpAddr>().is_ok()
+            || !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !is_host {
+            reader.problem(
+                "trusted_hosts",
+                host,
+                "must be a name or an address, such as vpn.example.com: no port, no \"*\"",
+            );
+        }
+    }
+    hosts
+}
+
 pub(super) fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for (i, text) in reader.list("trusted_proxies").into_iter().enumerate() {
@@ -129,7 +146,7 @@ pub(super) fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
     nets
 }
 
-pub(super) fn prefixes(reader: &mut Reader) -> Prefixes {
+pub(in crate::config) fn prefixes(reader: &mut Reader) -> Prefixes {
     let usual_v4: Ipv4Net = "100.64.0.0/10".parse().expect("a prefix");
     let usual_v6: Ipv6Net = "fd7a:115c:a1e0::/48".parse().expect("a prefix");
     let defaults = !reader.is_set("prefixes.v4") && !reader.is_set("prefixes.v6");
@@ -165,7 +182,7 @@ pub(super) fn prefixes(reader: &mut Reader) -> Prefixes {
     Prefixes { v4, v6, allocation }
 }
 
-pub(super) fn node(reader: &mut Reader) -> NodeRules {
+pub(in crate::config) fn node(reader: &mut Reader) -> NodeRules {
     let expiry = match reader.non_empty("node.expiry") {
         None => Duration::ZERO,
         Some(text) => duration::prometheus(&text).unwrap_or_else(|error| {

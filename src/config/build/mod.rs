@@ -7,7 +7,7 @@
 mod cluster;
 mod derp;
 mod dns;
-mod general;
+pub(super) mod general;
 mod limits;
 
 pub(super) use general::{cli, data_dir, unix_socket};
@@ -37,6 +37,7 @@ pub(super) fn config(reader: &mut Reader, root: bool) -> Config {
         file: None,
         metrics_listen_addr: general::metrics_listen_addr(reader),
         trusted_proxies: general::trusted_proxies(reader),
+        trusted_hosts: general::trusted_hosts(reader),
         unix_socket: general::unix_socket(reader, &data_dir, root),
         unix_socket_permission: general::unix_socket_permission(reader),
         noise_private_key_path: reader.path("noise.private_key_path"),

@@ -1,5 +1,6 @@
 //! What a configuration file means, and what is said about it.
 
+mod fuzz;
 mod keys;
 mod lookup;
 mod sections;

@@ -25,7 +25,7 @@ pub(super) fn start(step: &mut Step, login: &PendingLogin) -> Outcome {
         return Err(Refused::TooManyLogins(seconds));
     }
     // The edge's clock said when; how long is what counts.
-    let wait = Duration::from_millis((login.deadline.0 - login.created.0).max(0) as u64).min(MAX_WAIT);
+    let wait = login.deadline.since(login.created).min(MAX_WAIT);
     let login = PendingLogin { created: now, deadline: now + wait, verdict: Verdict::Waiting, ..login.clone() };
     step.put::<Logins>(login.id.clone(), login);
     Ok(Done::Nothing)

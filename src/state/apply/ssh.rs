@@ -29,10 +29,10 @@ pub(super) fn start(step: &mut Step, check: &SshCheck) -> Outcome {
     }
     let now = step.now();
     if let Some(free_at) = first_free_place(step, check) {
-        return Err(Refused::TooManySshChecks((free_at.0 - now.0).max(0) as u64 / 1000 + 1));
+        return Err(Refused::TooManySshChecks(free_at.since(now).as_secs() + 1));
     }
     // The edge's clock said when; how long is what counts.
-    let wait = Duration::from_millis((check.deadline.0 - check.created.0).max(0) as u64).min(MAX_WAIT);
+    let wait = check.deadline.since(check.created).min(MAX_WAIT);
     let check = SshCheck { created: now, deadline: now + wait, verdict: SshVerdict::Waiting, ..check.clone() };
     step.put::<SshChecks>(check.id.clone(), check);
     Ok(Done::Nothing)

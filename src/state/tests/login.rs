@@ -162,3 +162,14 @@ fn a_login_with_another_machines_node_key_cannot_be_approved() {
     world.ok(Command::StartLogin(thief.clone()));
     assert_eq!(world.refused(approve(&thief, 1, alice())), Refused::NodeKeyInUse);
 }
+
+/// Found by `fuzz_apply`: the difference of two times that no clock shows.
+#[test]
+fn a_deadline_at_the_end_of_time_ends_no_replica() {
+    let mut world = World::new();
+    let (first, last) = (Time(i64::MIN), Time(i64::MAX));
+    let login = PendingLogin { created: first, deadline: last, ..login(world.now, 1, "a") };
+    world.run(Command::StartLogin(login)).unwrap();
+    assert_eq!(last.since(first), Duration::from_millis(i64::MAX as u64));
+    assert_eq!(first.since(last), Duration::ZERO);
+}
