@@ -10,7 +10,7 @@ use super::forward::Forwards;
 use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Links, PeerTls};
-use super::propose::Requests;
+use super::propose::{Requests, Writes};
 use super::secret::Secrets;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
@@ -54,6 +54,7 @@ pub struct Replica {
     pub links: Arc<Links>,
     pub requests: Requests,
     pub in_flight: Semaphore,
+    pub writes: Writes,
     pub forwards: Forwards,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
@@ -149,6 +150,7 @@ impl Replica {
             links: parts.links,
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
+            writes: Writes::new(super::propose::BATCHES),
             forwards: Forwards::default(),
             clock: AtomicI64::new(0),
             has_data: AtomicBool::new(false),
