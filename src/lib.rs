@@ -17,6 +17,7 @@
 //! | [`control`] | `/key`, `/ts2021`, Noise, register, map | `cluster`, `netmap` |
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
+//! | [`import`] | another server's data and keys | `cluster` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
@@ -36,6 +37,7 @@ pub mod dns;
 mod fuzzing;
 #[doc(hidden)]
 pub mod hot;
+pub mod import;
 pub mod limits;
 pub mod metrics;
 pub mod netmap;

@@ -61,6 +61,7 @@ pub const OPERATIONS: &[(&str, &str, Access)] = &[
     ("POST", "/policy/explain/tag", Read),
     ("GET", "/health", Read),
     ("GET", "/audit", Read),
+    ("POST", "/import", Write),
     ("GET", "/cluster", Read),
     ("GET", "/cluster/verify", Read),
     ("POST", "/cluster/member", Write),

@@ -106,11 +106,13 @@ async fn create(
     let (role, owner) = (body.role()?, body.owner()?);
     let key = NewKey::make(&options.cluster, KEY_START, "apikey", &once);
     let view = options.cluster.linearizable().await?;
-    let existing = view.api_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
-    let expiration = key.expiration(body.expiration, existing, DEFAULT_LIFETIME);
-    let (prefix, hash, expiration) = (key.prefix.clone(), key.hash(), Some(expiration));
-    let command = Command::CreateApiKey { prefix, hash, expiration, role, owner };
-    match options.cluster.write_once(once.0, command).await {
+    let existing = |view: &crate::state::State| view.api_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
+    let command = |expiration| {
+        let (prefix, hash, owner) = (key.prefix.clone(), key.hash(), owner.clone());
+        Command::CreateApiKey { prefix, hash, expiration: Some(expiration), role, owner }
+    };
+    let lifetime = (body.expiration, DEFAULT_LIFETIME);
+    match key.create((&options.cluster, &view), once, lifetime, existing, command).await {
         Ok(Done::ApiKey(created)) => Ok(Json(CreatedAnswer { api_key: key.reveal(&created.prefix)? })),
         Ok(other) => Err(unexpected(ACTION, &other)),
         Err(error) => Err(key.failed(ACTION, error)),

@@ -10,7 +10,9 @@ use super::problem::ApiError;
 use super::request::{Author, peer_address};
 use super::usage::Usage;
 use crate::cluster::{Cluster, Unavailable};
-use crate::state::{ApiKey, Origin, SecretHash, State, Time};
+use crate::import::first_use::{self, FirstUseError};
+use crate::sensitive::Sensitive;
+use crate::state::{AdoptedKey, ApiKey, Origin, SecretHash, State, Time};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -79,7 +81,7 @@ impl Gate {
         self.prove_up_to_date().await?;
         let view = self.cluster.view();
         if let Some(known) = view.api_key_by_prefix(&key.prefix) {
-            return self.judge(&view, known, key);
+            return self.judge(&view, known, key).await;
         }
         let Ok(_permit) = self.rechecks.try_acquire() else {
             return Err(ApiError::new(
@@ -89,7 +91,7 @@ impl Gate {
         };
         let view = self.cluster.linearizable().await?;
         let known = view.api_key_by_prefix(&key.prefix).ok_or_else(unauthorized)?;
-        self.judge(&view, known, key)
+        self.judge(&view, known, key).await
     }
 
     async fn prove_up_to_date(&self) -> Result<(), Unavailable> {
@@ -108,12 +110,23 @@ impl Gate {
         Ok(())
     }
 
-    fn judge(&self, view: &State, known: &Arc<ApiKey>, key: &PresentedKey) -> Result<Arc<ApiKey>, ApiError> {
+    async fn judge(&self, view: &State, known: &Arc<ApiKey>, key: &PresentedKey) -> Result<Arc<ApiKey>, ApiError> {
         // Expiring a key stamps the leader's clock, which may be ahead of ours.
         let now = self.cluster.now().max(view.clock());
         let alive = known.expiration.is_none_or(|end| now < end);
         // The comparison takes the same time whatever is wrong.
-        if known.hash == key.hash && alive { Ok(known.clone()) } else { Err(unauthorized()) }
+        let good = known.hash.is(&key.hash) && alive;
+        if good || (alive && self.is_first_use(known, key).await?) { Ok(known.clone()) } else { Err(unauthorized()) }
+    }
+
+    /// Whether it is a good key that was imported, and is used here for the first time.
+    async fn is_first_use(&self, known: &ApiKey, key: &PresentedKey) -> Result<bool, ApiError> {
+        let Some(slow) = known.hash.bcrypt() else { return Ok(false) };
+        let adopted = first_use::adopt(&self.cluster, AdoptedKey::Api(known.id), slow, &key.secret).await;
+        adopted.map_err(|error| match error {
+            FirstUseError::Unavailable(error) => error.into(),
+            busy @ FirstUseError::Busy => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, busy.to_string()),
+        })
     }
 }
 
@@ -149,10 +162,12 @@ fn forbidden(key: &ApiKey, why: &str) -> ApiError {
     ))
 }
 
-/// A key as a request carries it; the secret is hashed at once.
+/// A key as a request carries it.
 struct PresentedKey {
     prefix: String,
     hash: SecretHash,
+    /// For a key that was imported, until it was used once.
+    secret: Sensitive<String>,
 }
 
 impl PresentedKey {
@@ -163,7 +178,14 @@ impl PresentedKey {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        let (prefix, secret) = token.trim().strip_prefix(super::apikeys::KEY_START)?.split_once('-')?;
-        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret) })
+        let token = token.trim();
+        let (prefix, secret) = match token.strip_prefix(super::apikeys::KEY_START) {
+            Some(rest) => rest.split_once('-')?,
+            None => token.split_once('.').filter(|(prefix, secret)| (prefix.len(), secret.len()) == OLD_FORM)?,
+        };
+        Some(Self { prefix: prefix.into(), hash: SecretHash::of(secret), secret: Sensitive::new(secret.to_owned()) })
     }
 }
+
+/// The lengths of the two parts of keys that Headscale made before 0.28: `PREFIX.SECRET`.
+const OLD_FORM: (usize, usize) = (7, 32);

@@ -58,13 +58,18 @@ impl<T: Shape, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 async fn read(request: Request) -> Result<bytes::Bytes, ApiError> {
+    read_up_to(MAX_BODY, request).await
+}
+
+/// A body of at most so many bytes, whatever it holds.
+pub async fn read_up_to(limit: usize, request: Request) -> Result<bytes::Bytes, ApiError> {
     let mut body = request.into_body();
-    match Limited::new(&mut body, MAX_BODY).collect().await {
+    match Limited::new(&mut body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             // Whoever gives up only takes longer to see that its connection is gone.
             let _ = tokio::time::timeout(DISCARD_PATIENCE, discard(body)).await;
-            let text = format!("request body is too large: at most {MAX_BODY} bytes are read");
+            let text = format!("request body is too large: at most {limit} bytes are read");
             Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text))
         }
         Err(error) => Err(ApiError::bad_request("reading request body").because(error)),

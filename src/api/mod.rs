@@ -31,6 +31,7 @@
 //! | policy | `GET, PUT /policy`, `POST /policy/check` |
 //! | policy (ours) | `GET /policy/history`, `GET /policy/history/{version}`, `GET /policy/diff`, `POST /policy/rollback`, `POST /policy/test`, `POST /policy/explain/{access,ssh,route,tag}` |
 //! | health | `GET /health` |
+//! | import (ours) | `POST /import` |
 //! | cluster (ours) | `GET /cluster`, `GET /cluster/verify`, `POST /cluster/member`, `POST /cluster/member/{id}/promote`, `DELETE /cluster/member/{id}`, `POST /cluster/leader`, `POST /cluster/secret`, `GET /cluster/snapshot` |
 
 mod access;
@@ -41,6 +42,7 @@ mod body;
 mod cluster;
 mod flood;
 mod health;
+pub mod import;
 mod logins;
 mod nodes;
 mod policy;
@@ -118,6 +120,7 @@ fn operations(options: Options) -> Router {
         .merge(audit::routes())
         .merge(health::routes())
         .merge(cluster::routes())
+        .merge(import::routes())
         .fallback(async |method: Method, uri: Uri| {
             ApiError::not_found(format!("no such operation: {method} {ROOT}{}", uri.path()))
         })

@@ -76,17 +76,18 @@ async fn create(
     const ACTION: &str = "creating pre-auth key";
     let key = NewKey::make(&options.cluster, KEY_START, "preauthkey", &once);
     let view = options.cluster.linearizable().await?;
-    let existing = view.pre_auth_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
-    let expiration = key.expiration(body.expiration, existing, DEFAULT_LIFETIME);
-    let command = Command::CreatePreAuthKey {
+    let owner = owner(&view, ACTION, &body)?;
+    let existing = |view: &View| view.pre_auth_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
+    let command = |expiration| Command::CreatePreAuthKey {
         prefix: key.prefix.clone(),
         hash: key.hash(),
-        owner: owner(&view, ACTION, &body)?,
+        owner: owner.clone(),
         reusable: body.reusable,
         ephemeral: body.ephemeral,
         expiration: Some(expiration),
     };
-    match options.cluster.write_once(once.0, command).await {
+    let lifetime = (body.expiration, DEFAULT_LIFETIME);
+    match key.create((&options.cluster, &view), once, lifetime, existing, command).await {
         Ok(Done::PreAuthKey(created)) => {
             let mut answer = render::pre_auth_key(&options.cluster.view(), &created);
             answer.key = key.reveal(&created.prefix)?;

@@ -140,6 +140,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::AuthKeyExpired
         | Refused::AuthKeyUsed
         | Refused::TagsNotPermitted(_)
+        | Refused::ImportInvalid(_)
         | Refused::ExtendingKey
         | Refused::MachineMismatch => StatusCode::BAD_REQUEST,
         Refused::UserExists
@@ -150,7 +151,9 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::LoginDecided
         | Refused::SshCheckDecided
         | Refused::Stale
-        | Refused::Bootstrapped => StatusCode::CONFLICT,
+        | Refused::Bootstrapped
+        | Refused::ImportNeedsEmpty { .. }
+        | Refused::ImportedBefore { .. } => StatusCode::CONFLICT,
         Refused::IdempotencyKeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::TooManyLogins(_) | Refused::TooManySshChecks(_) => StatusCode::TOO_MANY_REQUESTS,
         Refused::NotBootstrapped | Refused::TooLate => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,7 +4,7 @@ use super::problem::ApiError;
 use super::request::Once;
 use crate::cluster::{Cluster, WriteError};
 use crate::sensitive::Sensitive;
-use crate::state::{Refused, SecretHash, Time};
+use crate::state::{Command, Done, Refused, SecretHash, State, Time};
 use axum::http::StatusCode;
 use std::time::Duration;
 
@@ -45,10 +45,32 @@ impl NewKey {
         SecretHash::of(&self.secret)
     }
 
-    /// When the key expires: as the request says, else `lifetime` from now, unless
-    /// it exists already: a repetition asks for what the first request made.
-    pub fn expiration(&self, asked: Option<jiff::Timestamp>, existing: Option<Time>, lifetime: Duration) -> Time {
-        asked.map(Time::from_jiff).or(existing).unwrap_or_else(|| Time::now() + lifetime)
+    /// Makes the key by `command`, which is given when it expires: as the request says,
+    /// else `lifetime` from now, unless it exists already: a repetition asks for what
+    /// the first request made. `existing` is when the key expires that is there.
+    ///
+    /// The first request may still be under way when the repetition looks, and be applied
+    /// before it: then it looks once more, at the view that has it.
+    pub async fn create(
+        &self,
+        (cluster, view): (&Cluster, &State),
+        once: Once,
+        (asked, lifetime): (Option<jiff::Timestamp>, Duration),
+        existing: impl Fn(&State) -> Option<Time>,
+        command: impl Fn(Time) -> Command,
+    ) -> Result<Done, WriteError> {
+        let expiration =
+            |existing: Option<Time>| asked.map(Time::from_jiff).or(existing).unwrap_or_else(|| Time::now() + lifetime);
+        let first = expiration(existing(view));
+        match cluster.write_once(once.0.clone(), command(first)).await {
+            Err(WriteError::Refused(Refused::IdempotencyKeyReused(key))) => {
+                match existing(&cluster.view()).filter(|existing| asked.is_none() && *existing != first) {
+                    Some(existing) => cluster.write_once(once.0, command(existing)).await,
+                    None => Err(Refused::IdempotencyKeyReused(key).into()),
+                }
+            }
+            written => written,
+        }
     }
 
     /// Why it was not created.
@@ -89,5 +111,46 @@ pub fn seed(cluster: &Cluster, label: &str, once: &Once) -> u64 {
             let derived = cluster.derive(label, format!("seed {key}").as_bytes());
             u64::from_be_bytes(derived[..8].try_into().unwrap_or_default())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Asked;
+    use crate::state::{Allocation, Owner, Settings, Tag};
+
+    #[tokio::test]
+    async fn a_repetition_that_looked_before_the_first_request_was_applied_gets_the_same_key() {
+        let cluster = Cluster::in_memory(Settings {
+            prefix_v4: None,
+            prefix_v6: None,
+            allocation: Allocation::Sequential,
+            base_domain: String::new(),
+            node_expiry: Duration::ZERO,
+            ephemeral_timeout: Duration::ZERO,
+        });
+        let once = Once(Asked { idempotency_key: Some("again".into()), origin: None });
+        let key = NewKey::make(&cluster, "hskey-auth-", "preauthkey", &once);
+        let before = cluster.view();
+        let create = async |lifetime: u64, reusable: bool| {
+            let existing = |view: &State| view.pre_auth_key_by_prefix(&key.prefix).and_then(|key| key.expiration);
+            let command = |expiration| Command::CreatePreAuthKey {
+                prefix: key.prefix.clone(),
+                hash: key.hash(),
+                owner: Owner::Tags(["tag:a".parse::<Tag>().unwrap()].into()),
+                reusable,
+                ephemeral: false,
+                expiration: Some(expiration),
+            };
+            // Another lifetime stands for another moment.
+            let lifetime = (None, Duration::from_secs(lifetime));
+            key.create((&cluster, &before), once.clone(), lifetime, existing, command).await
+        };
+        let first = create(3600, false).await.unwrap();
+        assert_eq!(create(3601, false).await.unwrap(), first);
+        let other = create(3602, true).await;
+        assert!(matches!(other, Err(WriteError::Refused(Refused::IdempotencyKeyReused(_)))), "{other:?}");
+        assert_eq!(cluster.view().pre_auth_keys().count(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //! 64-bit numbers as strings, times in RFC 3339, keys in alphabetical order.
 //! The server renders them; the command line reads and prints the same types.
 
+use crate::sensitive::Sensitive;
 use serde::{Deserialize, Serialize};
 
 /// Go's zero time, which Headscale prints for "never set".
@@ -220,5 +221,46 @@ impl VersionInfo {
             },
             dirty: false,
         }
+    }
+}
+
+/// `POST /import`. The content is as state has it, which is no promise to other programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Look, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The server's Noise key, as `privkey:` and hex digits.
+    pub noise_private_key: PrivateKeyText,
+    pub content: Box<crate::state::Import>,
+}
+
+/// The answer to [`ImportRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImportAnswer {
+    /// It was done now.
+    pub applied: bool,
+    /// The same was imported before, and nothing has changed.
+    pub repeated: bool,
+    /// What an operator should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A private key as text, secret and all; `Debug` hides it.
+#[derive(Clone, Debug)]
+pub struct PrivateKeyText(pub crate::tailcfg::PrivateKey);
+
+impl Serialize for PrivateKeyText {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&Sensitive::new(self.0.reveal()))
+    }
+}
+
+impl<'de> Deserialize<'de> for PrivateKeyText {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = Sensitive::new(String::deserialize(d)?);
+        text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }

@@ -1,6 +1,6 @@
 //! The tree of commands. Value names are the types that cobra's help shows.
 
-use super::{apikeys, audit, auth, cluster, completion, debug, generate, nodes, policy, preauthkeys, users};
+use super::{apikeys, audit, auth, cluster, completion, debug, generate, import, nodes, policy, preauthkeys, users};
 use crate::sensitive::Sensitive;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -71,6 +71,8 @@ pub(super) enum Command {
     Policy(policy::Group),
     /// Look at the replicas, add and remove them
     Cluster(cluster::Group),
+    /// Move in from another server
+    Import(import::Group),
     /// Print a completion script for a shell
     Completion(completion::Group),
     #[command(hide = true)]
@@ -112,6 +114,7 @@ impl Command {
             Self::Auth(_) => "auth",
             Self::Policy(_) => "policy",
             Self::Cluster(_) => "cluster",
+            Self::Import(_) => "import",
             Self::Completion(_) => "completion",
             Self::Mockoidc => "mockoidc",
             Self::Debug(_) => "debug",

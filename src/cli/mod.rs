@@ -26,6 +26,7 @@ mod error;
 mod generate;
 mod go;
 mod help;
+mod import;
 mod nodes;
 mod output;
 mod parse;
@@ -135,6 +136,7 @@ async fn perform_remotely(command: Command, context: &mut Context<'_>) -> Result
         Command::Auth(group) => auth::run(context, group).await,
         Command::Policy(group) => policy::run(context, group).await,
         Command::Cluster(group) => cluster::run(context, group).await,
+        Command::Import(group) => import::run(context, group).await,
         local => unreachable!("{} does not ask a server", local.name()),
     }
 }

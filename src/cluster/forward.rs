@@ -3,7 +3,7 @@
 use super::gathering::Gathering;
 use super::peer::{Client, Purpose, never_sent};
 use super::propose::{ATTEMPT_PATIENCE, Attempt};
-use super::replica::{Replica, Stopped};
+use super::replica::Replica;
 use super::wire;
 use crate::state::ReplicaId;
 use futures::future::join_all;
@@ -15,6 +15,10 @@ use tonic::{Code, Status};
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// The longest that a forwarded command may wait at the leader.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Messages to the leader under way at a time: with one alone, a command that comes
+/// second would wait for two round trips.
+const UNDER_WAY: usize = 2;
 
 /// What goes to one leader together.
 type ToLeader = Gathering<wire::ForwardRequest, Attempt>;
@@ -29,7 +33,7 @@ impl Forwards {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some((id, gathering)) if *id == leader => gathering.clone(),
-            _ => current.insert((leader, Arc::new(ToLeader::new()))).1.clone(),
+            _ => current.insert((leader, Arc::new(ToLeader::new(UNDER_WAY)))).1.clone(),
         }
     }
 }
@@ -65,7 +69,7 @@ impl Replica {
                 }
             };
             // It may have been written before the core stopped.
-            self.propose_here(proposal, patience).await.unwrap_or_else(|Stopped| Attempt::InDoubt)
+            self.propose_here(proposal, patience).await.unwrap_or(Attempt::InDoubt)
         });
         join_all(attempts).await.into_iter().map(Into::into).collect()
     }

@@ -5,9 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Batches under way at a time. What arrives meanwhile goes with the next one: with one
-/// alone, everything would wait for up to two round trips.
-const UNDER_WAY: usize = 2;
 /// Items in one batch.
 const BATCH: usize = 256;
 /// Bytes in one batch, unless one item alone has more.
@@ -28,8 +25,9 @@ struct Item<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Gathering<T, R> {
-    pub fn new() -> Self {
-        Self { waiting: Mutex::default(), turns: Arc::new(Semaphore::new(UNDER_WAY)) }
+    /// With so many batches under way at a time: what arrives meanwhile goes with the next.
+    pub fn new(under_way: usize) -> Self {
+        Self { waiting: Mutex::default(), turns: Arc::new(Semaphore::new(under_way)) }
     }
 
     /// The answer to `item`, which has so many bytes. `run` is called with what one batch
@@ -108,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_while_others_are_under_way_goes_together_and_each_has_its_answer() {
-        let (gathering, batches) = (Gathering::new(), Batches::default());
+        let (gathering, batches) = (Gathering::new(2), Batches::default());
         let handle = Handle::current();
         let all = (0..1000).map(|n| gathering.add(&handle, n, 1, slowly(&batches)));
         let answers: Vec<_> = join_all(all).await;
@@ -120,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_bounded_in_bytes_and_always_gets_on() {
-        let (gathering, batches) = (Gathering::new(), Batches::default());
+        let (gathering, batches) = (Gathering::new(2), Batches::default());
         let handle = Handle::current();
         let bytes = [1, 1, 2 * BATCH_BYTES, 1, BATCH_BYTES - 1, 1];
         join_all(bytes.iter().enumerate().map(|(n, bytes)| gathering.add(&handle, n as u32, *bytes, slowly(&batches))))
@@ -130,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_item_whose_caller_is_gone_is_in_no_later_batch() {
-        let (gathering, batches) = (Gathering::new(), Batches::default());
+        let (gathering, batches) = (Gathering::new(2), Batches::default());
         let handle = Handle::current();
         let patience = Duration::from_millis(10);
         let all = (0..4).map(|n| tokio::time::timeout(patience, gathering.add(&handle, n, 1, slowly(&batches))));
@@ -141,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gets_no_answer_is_told_so() {
-        let gathering = Gathering::<u32, u32>::new();
+        let gathering = Gathering::<u32, u32>::new(1);
         assert_eq!(gathering.add(&Handle::current(), 1, 1, |_| async { Vec::new() }).await, None);
     }
 }

@@ -38,6 +38,7 @@ pub enum KeysError {
 /// The server's keys, opened.
 pub(super) struct Keyring {
     noise: Arc<PrivateKey>,
+    noise_public: MachineKey,
     data_key: Sensitive<[u8; 32]>,
 }
 
@@ -57,7 +58,7 @@ impl Keyring {
             cluster_id,
             previous_cluster_ids: Vec::new(),
         };
-        (Self { noise: Arc::new(noise), data_key }, keys)
+        (Self { noise_public: keys.noise_public, noise: Arc::new(noise), data_key }, keys)
     }
 
     /// Opens the keys that are in state with the secret that opens them.
@@ -75,7 +76,11 @@ impl Keyring {
     pub fn with_data_key(data_key: &[u8; 32], keys: &ServerKeys) -> Result<Self, KeysError> {
         let private = private_keys(data_key, keys)?;
         let noise = private.first_chunk::<32>().ok_or(KeysError::Malformed("Noise key"))?;
-        Ok(Self { noise: Arc::new(PrivateKey(*noise)), data_key: Sensitive::new(*data_key) })
+        Ok(Self {
+            noise: Arc::new(PrivateKey(*noise)),
+            noise_public: keys.noise_public,
+            data_key: Sensitive::new(*data_key),
+        })
     }
 
     /// The data key under a secret: what [`ServerKeys::wrapped_data_key`] becomes.
@@ -94,6 +99,18 @@ impl Keyring {
             previous_cluster_ids: Vec::new(),
             ..keys.clone()
         })
+    }
+
+    /// The private keys with another Noise key among them: what [`ServerKeys::sealed`] becomes.
+    pub fn seal_noise(&self, noise: &PrivateKey, keys: &ServerKeys) -> Result<String, KeysError> {
+        let mut private = private_keys(&self.data_key, keys)?;
+        private.get_mut(..noise.0.len()).ok_or(KeysError::Malformed("Noise key"))?.copy_from_slice(&noise.0);
+        Ok(seal(&self.data_key, "private keys", &keys.cluster_id, &private))
+    }
+
+    /// Whether these are the keys that are in state.
+    pub fn fits(&self, keys: &ServerKeys) -> bool {
+        self.noise_public == keys.noise_public
     }
 
     /// The data key, for a backup, which is encrypted as a whole.
@@ -203,6 +220,19 @@ mod tests {
         let (opened, _) = Keyring::open(&new.into(), &renewed).unwrap();
         assert_eq!((opened.noise(), opened.derive("a", b"")), (ring.noise(), ring.derive("a", b"")));
         assert!(Keyring::open(&old.into(), &renewed).is_err());
+    }
+
+    #[test]
+    fn an_imported_noise_key_changes_nothing_else() {
+        let secret = Secret::random_for_tests();
+        let (ring, mut keys) = Keyring::generate(&secret, None);
+        let noise = PrivateKey::generate();
+        keys.sealed = ring.seal_noise(&noise, &keys).unwrap();
+        keys.noise_public = MachineKey(noise.public());
+        assert!(!ring.fits(&keys));
+        let (opened, _) = Keyring::open(&secret.into(), &keys).unwrap();
+        assert_eq!((opened.noise().reveal(), opened.fits(&keys)), (noise.reveal(), true));
+        assert_eq!(opened.derive("a", b"b"), ring.derive("a", b"b"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::keys::Keyring;
 use super::secret::Secret;
 use super::{Asked, ClusterStatus, MemberStatus, MembershipError, Unavailable, Verification, VerifiedReplica};
 use crate::state::{Command, Done, Outcome, Proposal, Refused, ReplicaId, RequestId, Settings, State, Time};
+use crate::tailcfg::PrivateKey;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,12 @@ impl Memory {
         let bootstrapped = memory.write(Asked::default(), Command::Bootstrap { settings, keys });
         assert!(bootstrapped.is_ok(), "an empty state can be set up: {bootstrapped:?}");
         memory
+    }
+
+    /// The Noise key that is in state: an import replaces the first one.
+    pub fn noise_key(&self) -> Option<Arc<PrivateKey>> {
+        let view = self.feed.view();
+        Some(Keyring::with_data_key(self.keys.data_key(), view.server_keys()?).ok()?.noise())
     }
 
     /// Whether reads and writes are answered: tests can take the quorum away.

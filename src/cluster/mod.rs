@@ -223,8 +223,20 @@ impl Cluster {
     pub fn noise_key(&self) -> Option<Arc<crate::tailcfg::PrivateKey>> {
         match &self.inner {
             Inner::Replica(running) => running.0.noise_key(),
-            Inner::Memory(memory) => Some(memory.keys.noise()),
+            Inner::Memory(memory) => memory.noise_key(),
         }
+    }
+
+    /// The server's private keys with another Noise key among them, as state keeps them;
+    /// `None` before bootstrap, or if the keys do not open.
+    pub fn seal_noise_key(&self, noise: &crate::tailcfg::PrivateKey) -> Option<String> {
+        let view = self.view();
+        let keys = view.server_keys()?;
+        let sealed = match &self.inner {
+            Inner::Replica(running) => running.0.keyring()?.seal_noise(noise, keys),
+            Inner::Memory(memory) => memory.keys.seal_noise(noise, keys),
+        };
+        sealed.inspect_err(|error| tracing::error!("{error}")).ok()
     }
 
     /// 32 bytes that only holders of the cluster's secret can compute: the same on

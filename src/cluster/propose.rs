@@ -1,12 +1,14 @@
 //! Writes: through the log, wherever the leader is, at most once.
 
 use super::contact;
+use super::gathering::Gathering;
 use super::meters::METERS;
 use super::replica::{Replica, Stopped};
-use super::types::{Logged, TypeConfig};
+use super::types::{Logged, Raft, TypeConfig};
 use super::wire;
 use super::{Asked, Unavailable, WriteError};
 use crate::state::{Command, Done, Outcome, Proposal, ReplicaId, RequestId, Time};
+use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -27,6 +29,13 @@ pub const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest proposal: one that peers could not be sent would stop replication for good.
 pub const PROPOSAL_LIMIT: usize = 32 << 20;
+
+/// Batches of writes that a leader has under way: the next has all that came meanwhile, so
+/// that the busier it is, the more go to the disks with one sync.
+pub const BATCHES: usize = 1;
+
+/// The commands that a leader puts into its log.
+pub type Writes = Gathering<Logged, Result<ClientWriteResult<TypeConfig>, Stopped>>;
 
 /// What became of one attempt.
 pub enum Attempt {
@@ -139,16 +148,19 @@ impl Replica {
         self.settle_origin(&mut proposal);
         proposal.time = self.stamp();
         proposal.deadline = proposal.time + patience;
-        let write = self.write_raft(Logged(encode(&proposal).into()));
+        let logged = Logged(encode(&proposal).into());
+        let bytes = logged.0.len();
+        // What comes while a batch is on its way to the disks goes there together.
+        let write = self.writes.add(&self.handle, logged, bytes, |batch| write_raft(self.raft.clone(), batch));
         let error = match tokio::time::timeout(patience.min(ATTEMPT_PATIENCE), write).await {
-            Err(_) => return Ok(Attempt::InDoubt),
-            Ok(Err(Stopped)) => return Err(Stopped),
-            Ok(Ok(Ok(response))) => {
+            Err(_) | Ok(None) => return Ok(Attempt::InDoubt),
+            Ok(Some(Err(Stopped))) => return Err(Stopped),
+            Ok(Some(Ok(Ok(response)))) => {
                 let index = response.log_id.index;
                 let outcome = response.data.0.expect("a command's entry has a command's answer");
                 return Ok(Attempt::Answer { index, outcome });
             }
-            Ok(Ok(Err(error))) => error,
+            Ok(Some(Ok(Err(error)))) => error,
         };
         match error {
             ClientWriteError::ForwardToLeader(to) => {
@@ -157,17 +169,6 @@ impl Replica {
             // It was in our log and was cut off; it may be in another's.
             _ => Ok(Attempt::InDoubt),
         }
-    }
-
-    /// Through the log; it notes when a quorum has it.
-    async fn write_raft(&self, logged: Logged) -> Result<ClientWriteResult<TypeConfig>, Stopped> {
-        let proposed = Instant::now();
-        let (responder, committed, answer) = ProgressResponder::new();
-        self.raft.client_write_ff(logged, Some(responder)).await.map_err(|_| Stopped)?;
-        if committed.await.is_ok() {
-            METERS.commit.record(proposed.elapsed());
-        }
-        answer.await.map_err(|_| Stopped)
     }
 
     /// Only the one who leads may say no.
@@ -202,6 +203,25 @@ impl Replica {
             Ok(Err(_)) | Err(_) => Err(()),
         }
     }
+}
+
+/// Writes through the log, in this order; notes when a quorum has each.
+async fn write_raft(raft: Raft, batch: Vec<Logged>) -> Vec<Result<ClientWriteResult<TypeConfig>, Stopped>> {
+    let mut answers = Vec::with_capacity(batch.len());
+    for logged in batch {
+        let (responder, committed, answer) = ProgressResponder::new();
+        let proposed = Instant::now();
+        let write = raft.client_write_ff(logged, Some(responder)).await;
+        answers.push(async move {
+            write.map_err(|_| Stopped)?;
+            if committed.await.is_ok() {
+                METERS.commit.record(proposed.elapsed());
+            }
+            answer.await.map_err(|_| Stopped)
+        });
+    }
+    // Later nobody waits for an answer any more, and what comes next must not wait for this.
+    tokio::time::timeout(ATTEMPT_PATIENCE, join_all(answers)).await.unwrap_or_default()
 }
 
 fn timed_out() -> Unavailable {

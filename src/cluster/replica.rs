@@ -10,18 +10,19 @@ use super::forward::Forwards;
 use super::integrity::Integrity;
 use super::keys::{self, Keyring};
 use super::peer::{Links, PeerTls};
-use super::propose::Requests;
+use super::propose::{Requests, Writes};
 use super::secret::Secrets;
 use super::store::{Auditor, Snapshots, Store};
 use super::types::{Raft, TypeConfig};
 use super::{Options, PeerContact, ProblemKind};
 use crate::state::{Command, ReplicaId, Standing, Time};
 use crate::tailcfg::PrivateKey;
+use arc_swap::ArcSwapOption;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, watch};
@@ -53,6 +54,7 @@ pub struct Replica {
     pub links: Arc<Links>,
     pub requests: Requests,
     pub in_flight: Semaphore,
+    pub writes: Writes,
     pub forwards: Forwards,
     /// The last time that was stamped on a proposal, as [`Time`].
     pub clock: AtomicI64,
@@ -75,7 +77,7 @@ pub struct Replica {
     pub handle: Handle,
     pub secrets: Secrets,
     pub tls: PeerTls,
-    keyring: OnceLock<Keyring>,
+    keyring: ArcSwapOption<Keyring>,
     /// For [`Replica::derive`] before there is a data key: unknown to everybody.
     stopgap_key: [u8; 32],
     machinery: Mutex<Option<Machinery>>,
@@ -148,6 +150,7 @@ impl Replica {
             links: parts.links,
             requests: Requests::new(incarnation),
             in_flight: Semaphore::new(super::propose::IN_FLIGHT),
+            writes: Writes::new(super::propose::BATCHES),
             forwards: Forwards::default(),
             clock: AtomicI64::new(0),
             has_data: AtomicBool::new(false),
@@ -165,7 +168,7 @@ impl Replica {
             handle: parts.handle,
             secrets: parts.secrets,
             tls: parts.tls,
-            keyring: OnceLock::new(),
+            keyring: ArcSwapOption::empty(),
             stopgap_key: rand::random(),
             machinery: Mutex::new(None),
         }
@@ -199,13 +202,18 @@ impl Replica {
     }
 
     /// The server's keys; `None` before they are in state, or if they do not open.
-    pub fn keyring(&self) -> Option<&Keyring> {
-        if let Some(keyring) = self.keyring.get() {
+    pub fn keyring(&self) -> Option<Arc<Keyring>> {
+        let view = self.feed.view();
+        let keys = view.server_keys()?;
+        if let Some(keyring) = self.keyring.load_full().filter(|keyring| keyring.fits(keys)) {
             return Some(keyring);
         }
-        let view = self.feed.view();
-        match Keyring::open(&self.secrets, view.server_keys()?) {
-            Ok((keyring, _)) => Some(self.keyring.get_or_init(|| keyring)),
+        match Keyring::open(&self.secrets, keys) {
+            Ok((keyring, _)) => {
+                let keyring = Arc::new(keyring);
+                self.keyring.store(Some(keyring.clone()));
+                Some(keyring)
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 None
@@ -214,7 +222,7 @@ impl Replica {
     }
 
     pub fn noise_key(&self) -> Option<Arc<PrivateKey>> {
-        self.keyring().map(Keyring::noise)
+        self.keyring().map(|keyring| keyring.noise())
     }
 
     pub fn derive(&self, label: &str, input: &[u8]) -> [u8; 32] {

@@ -142,7 +142,7 @@ pub fn load_client(named: Option<&Path>, surroundings: &Surroundings) -> Result<
     }
 }
 
-fn origin(file: Option<&Path>) -> String {
+pub(super) fn origin(file: Option<&Path>) -> String {
     file.map_or("the environment".into(), |file| file.display().to_string())
 }
 

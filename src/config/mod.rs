@@ -14,6 +14,7 @@
 
 mod build;
 mod files;
+mod headscale;
 mod keys;
 mod load;
 pub(crate) mod nearest;
@@ -27,6 +28,7 @@ mod server_url;
 mod tests;
 
 pub use files::missing_files;
+pub use headscale::{HeadscaleConfig, HeadscaleDatabase, HeadscalePolicy, load_headscale};
 pub use load::{ClientConfig, LoadError, Loaded, Note, Surroundings, load, load_client};
 pub use server_url::{ServerUrl, ServerUrlError};
 

@@ -87,6 +87,12 @@ impl Certificate {
         Ok(Arc::new(config))
     }
 
+    /// The certificate and its key for a listener that may change them; they belong together.
+    pub fn certified_key(&self) -> Result<rustls::sign::CertifiedKey, CertificateError> {
+        let provider = rustls::crypto::ring::default_provider();
+        Ok(rustls::sign::CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider)?)
+    }
+
     fn names(&self, host: &str) -> bool {
         let Ok(name) = ServerName::try_from(host) else { return false };
         ParsedCertificate::try_from(&self.chain[0]).is_ok_and(|cert| verify_server_name(&cert, &name).is_ok())

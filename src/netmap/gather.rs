@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long the first report of a command waits for company, if the command before had
 /// several: one that comes alone waits for nobody.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 /// Reports in one command.
 const BATCH: usize = 1024;
 /// Bytes in one command, roughly: a log entry that is sent and synced in one go, and

@@ -10,12 +10,14 @@ use tokio::time::{Instant, sleep_until};
 const LEAST: Duration = Duration::from_millis(1);
 /// Between two rounds however long the last one took.
 const MOST: Duration = Duration::from_secs(5);
-/// Complete maps since the last round began that make the next one wait: a client or
-/// two that come back are no storm.
+/// So many complete maps, in a [`WINDOW`] or the one before, are a storm: a client or two
+/// that come back are none.
 const STORM: u32 = 16;
-/// How many times as long as the last round took nothing is told in a storm: so three
-/// quarters of the time are left for those who wait for their map.
+const WINDOW: Duration = Duration::from_millis(500);
+/// How many times as long as the last round took nothing is told in a storm, and how long at
+/// least: so three quarters of the time are left for those who wait for their map.
 const REST: u32 = 3;
+const LEAST_REST: Duration = Duration::from_millis(150);
 
 /// Shared by all streams of a replica, which tell in rounds: streams that wait, wait for
 /// the same moments, so that they have the same to say, which is made once.
@@ -38,7 +40,9 @@ struct Rounds {
     begun: Duration,
     /// When the last stream of it so far had said what it had to say.
     ended: Duration,
-    /// Complete maps that were made since it began, and during the one before.
+    /// The number of the latest [`WINDOW`] in which complete maps were made, how many, and
+    /// how many in the one before.
+    window: u128,
     maps: u32,
     maps_before: u32,
 }
@@ -68,16 +72,16 @@ impl Pace {
 
     /// A client was given its complete map.
     pub fn made_map(&self) {
-        let mut rounds = lock(&self.rounds);
-        rounds.maps = rounds.maps.saturating_add(1);
+        let window = self.started.elapsed().as_micros() / WINDOW.as_micros();
+        lock(&self.rounds).count_map(window);
     }
 
     /// When the next round is to begin, as far as is known now.
     fn next(&self, now: Duration) -> Duration {
         let rounds = lock(&self.rounds);
-        let at = rounds.earliest().max(now + LEAST);
+        let at = rounds.earliest(now).max(now + LEAST);
         // In a storm, the longer rounds are, the further apart are the moments that are waited for.
-        let grid = if rounds.is_storm() { LEAST.max(rounds.took() / 8).min(MOST) } else { LEAST };
+        let grid = if rounds.is_storm(now) { LEAST.max(rounds.took() / 8).min(MOST) } else { LEAST };
         let grid = grid.as_micros().next_power_of_two();
         Duration::from_micros((at.as_micros().div_ceil(grid) * grid) as u64)
     }
@@ -89,11 +93,10 @@ impl Pace {
             return true;
         }
         // The last round may have gone on since.
-        if rounds.earliest() > at {
+        if rounds.earliest(at) > at {
             return false;
         }
-        let (maps, maps_before) = (0, rounds.maps);
-        *rounds = Rounds { begun: at, ended: at, maps, maps_before };
+        (rounds.begun, rounds.ended) = (at, at);
         true
     }
 }
@@ -103,12 +106,21 @@ impl Rounds {
         self.ended.saturating_sub(self.begun)
     }
 
-    fn is_storm(&self) -> bool {
-        self.maps.max(self.maps_before) >= STORM
+    fn count_map(&mut self, window: u128) {
+        if window != self.window {
+            self.maps_before = if window == self.window + 1 { self.maps } else { 0 };
+            (self.window, self.maps) = (window, 0);
+        }
+        self.maps = self.maps.saturating_add(1);
     }
 
-    fn earliest(&self) -> Duration {
-        self.ended + if self.is_storm() { (REST * self.took()).min(MOST) } else { Duration::ZERO }
+    fn is_storm(&self, now: Duration) -> bool {
+        let is_recent = now.as_micros() / WINDOW.as_micros() <= self.window + 1;
+        is_recent && self.maps.max(self.maps_before) >= STORM
+    }
+
+    fn earliest(&self, now: Duration) -> Duration {
+        self.ended + if self.is_storm(now) { (REST * self.took()).clamp(LEAST_REST, MOST) } else { Duration::ZERO }
     }
 }
 
@@ -123,7 +135,7 @@ mod tests {
         let pace = Pace::new();
         assert!(pace.begin(1000 * MS));
         for _ in 0..maps {
-            pace.made_map();
+            lock(&pace.rounds).count_map(2);
         }
         lock(&pace.rounds).ended = 1100 * MS;
         pace
@@ -131,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_change_on_an_idle_machine_waits_the_least() {
-        for pace in [Pace::new(), after_a_round(0), after_a_round(STORM - 1)] {
+        for pace in [Pace::new(), after_a_round(0), after_a_round(STORM - 1), after_a_round(STORM)] {
             let at = pace.next(5000 * MS);
             assert!(at > 5000 * MS && at <= 5003 * MS, "{at:?}");
             assert!(pace.begin(at));
@@ -155,25 +167,33 @@ mod tests {
         let at = pace.next(1101 * MS);
         assert!(at >= 1400 * MS && at < 1450 * MS, "{at:?}");
         // The last round goes on until a stream that woke late is done.
-        lock(&pace.rounds).ended = 1200 * MS;
+        lock(&pace.rounds).ended = 1110 * MS;
         assert!(!pace.begin(at));
-        let at = pace.next(at);
-        assert!(at >= 1800 * MS && at < 1900 * MS, "{at:?}");
+        let at = pace.next(1111 * MS);
+        assert!(at >= 1440 * MS && at < 1490 * MS, "{at:?}");
         assert!(pace.begin(at));
-        // The storm is remembered for one more round.
-        lock(&pace.rounds).ended = at + 100 * MS;
-        assert!(pace.next(at + 101 * MS) >= at + 400 * MS);
-        let at = pace.next(at + 500 * MS);
-        assert!(pace.begin(at));
-        lock(&pace.rounds).ended = at + 100 * MS;
-        assert!(pace.next(at + 101 * MS) < at + 150 * MS);
+        // A short round is followed by a rest too.
+        lock(&pace.rounds).ended = at + MS;
+        let next = pace.next(at + MS);
+        assert!(next >= at + LEAST_REST && next < at + LEAST_REST + 5 * MS, "{next:?}");
+    }
+
+    #[test]
+    fn a_storm_is_over_soon_after_its_last_map() {
+        let mut rounds = Rounds::default();
+        (0..STORM).for_each(|_| rounds.count_map(2));
+        assert!(rounds.is_storm(1200 * MS) && rounds.is_storm(1900 * MS) && !rounds.is_storm(2000 * MS));
+        rounds.count_map(3);
+        assert!(rounds.is_storm(1900 * MS), "the window before counts");
+        rounds.count_map(4);
+        assert!(!rounds.is_storm(2000 * MS));
     }
 
     #[test]
     fn no_wait_is_longer_than_the_longest() {
         let pace = after_a_round(STORM);
-        lock(&pace.rounds).ended = Duration::from_secs(60);
-        let at = pace.next(Duration::from_secs(60));
-        assert!(at <= Duration::from_secs(60) + 3 * MOST);
+        lock(&pace.rounds).ended = 1300 * MS + 2 * MOST;
+        let at = pace.next(1300 * MS);
+        assert!(at <= 1400 * MS + 4 * MOST, "{at:?}");
     }
 }

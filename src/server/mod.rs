@@ -11,6 +11,7 @@ mod policy_file;
 mod private;
 mod relay;
 mod sockets;
+mod tls_files;
 
 use crate::cluster::Cluster;
 use crate::config::{Config, PolicySource};
@@ -48,7 +49,7 @@ impl StartError {
     }
 }
 
-/// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file again.
+/// Runs a replica until SIGTERM, SIGINT or SIGQUIT. SIGHUP reads the policy file and the certificate again.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     log::start(&config.log);
     config.limits = door::within_open_files(config.limits);
@@ -76,7 +77,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         offline_grace: config.offline_grace,
     });
 
-    let reload = Arc::new(Notify::new());
+    // One for each that is told: a notification is for one waiter.
+    let (reload, reload_certificate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let edges = Edges {
         config: &config,
         cluster: &cluster,
@@ -90,6 +92,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let relay_handle = relay.as_ref().map(|parts| parts.relay.clone());
     let identity = identity::of(&config, &cluster, relay.as_ref());
     let proxies = Arc::new(web::TrustedProxies::new(config.trusted_proxies.clone()));
+    if let Some(certificate) = sockets.certificate.clone() {
+        tokio::spawn(certificate.follow(reload_certificate.clone(), stop.clone()));
+    }
     sockets.serve(routers, relay, || door::Door::new(config.limits, proxies.clone()), &stop);
     tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
     tokio::spawn(approver::run(cluster.clone(), policies.clone(), stop.clone()));
@@ -103,7 +108,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         "serving"
     );
 
-    signals.wait(&reload).await;
+    signals.wait(&[&reload, &reload_certificate]).await;
     tracing::info!("stopping");
     cluster::end_process_after(STOP_PATIENCE);
     cluster.leave().await;
@@ -256,7 +261,7 @@ impl Signals {
     }
 
     /// Returns when the process is told to stop.
-    async fn wait(&mut self, reload: &Notify) {
+    async fn wait(&mut self, reload: &[&Notify]) {
         let [terminate, interrupt, quit] = &mut self.stop;
         loop {
             tokio::select! {
@@ -264,8 +269,8 @@ impl Signals {
                 _ = interrupt.recv() => return,
                 _ = quit.recv() => return,
                 _ = self.reload.recv() => {
-                    tracing::info!("SIGHUP: reading the policy file again");
-                    reload.notify_one();
+                    tracing::info!("SIGHUP: reading the policy file and the certificate again");
+                    reload.iter().for_each(|reload| reload.notify_one());
                 }
             }
         }

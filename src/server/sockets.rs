@@ -1,13 +1,13 @@
 //! The sockets that a replica listens on, apart from the one for its peers.
 
 use super::door::Door;
+use super::tls_files::TlsReload;
 use super::{Routers, StartError, listen, relay};
 use crate::config::{Config, RelayListener};
 use crate::derp;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Sockets {
     public: TcpListener,
     public_tls: Option<TlsAcceptor>,
+    /// What `public_tls` shows.
+    pub certificate: Option<TlsReload>,
     admin: UnixListener,
     metrics: Option<TcpListener>,
     relay: Option<TcpListener>,
@@ -30,9 +32,11 @@ impl Sockets {
             RelayListener::Main => None,
             RelayListener::Own(addr) => Some(addr),
         });
+        let certificate = config.tls.as_ref().map(TlsReload::open).transpose()?;
         Ok(Self {
             public: tcp("listen_addr", config.listen_addr).await?,
-            public_tls: config.tls.as_ref().map(acceptor).transpose()?,
+            public_tls: certificate.as_ref().map(TlsReload::acceptor).transpose()?,
+            certificate,
             admin: admin(&config.unix_socket, config.unix_socket_permission)?,
             metrics: match config.metrics_listen_addr {
                 Some(addr) => Some(tcp("metrics_listen_addr", addr).await?),
@@ -99,13 +103,6 @@ fn taken(key: &str, addr: SocketAddr, error: std::io::Error) -> StartError {
     StartError::new(format!("{key} {addr}"), format!("{error}{hint}"))
 }
 
-fn acceptor(files: &crate::config::TlsFiles) -> Result<TlsAcceptor, StartError> {
-    let certificate = derp::Certificate::from_files(&files.cert, &files.key)
-        .map_err(|e| StartError::new("tls_cert_path, tls_key_path", e))?;
-    let config = certificate.server_config().map_err(|e| StartError::new("tls_cert_path, tls_key_path", e))?;
-    Ok(TlsAcceptor::from(Arc::clone(&config)))
-}
-
 /// A socket file that a process left behind is no error; one that somebody serves is.
 fn admin(path: &Path, permission: u32) -> Result<UnixListener, StartError> {
     let failed = |e: std::io::Error| StartError::new(format!("unix_socket {}", path.display()), e);
@@ -138,12 +135,15 @@ mod tests {
     async fn the_socket_of_a_newer_server_stays_when_an_older_one_of_the_same_path_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/server.sock");
+        let make_directory = || std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        make_directory();
         let older = admin(&path, 0o600).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let refused = admin(&path, 0o600).unwrap_err().to_string();
         assert!(refused.contains("a running server answers there already"), "{refused}");
         // Somebody makes the directory anew while the older one still stops.
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        make_directory();
         let newer = admin(&path, 0o660).unwrap();
         drop(older);
         assert!(UnixStream::connect(&path).is_ok());

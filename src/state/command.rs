@@ -1,7 +1,7 @@
 //! The only way to change state: what edges may ask for.
 
 use super::record::*;
-use super::{ApiKeyId, AuthId, AuthKeyId, Deed, NodeId, Origin, ReplicaId, SshCheck, Time, UserId};
+use super::{AdoptedKey, ApiKeyId, AuthId, AuthKeyId, Deed, Import, NodeId, Origin, ReplicaId, SshCheck, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -227,6 +227,21 @@ pub enum Command {
         incarnation: u64,
         standing: Standing,
     },
+    /// Everything that another server held; only for a cluster that has no nodes, users and
+    /// pre-authenticated keys. The same content again changes nothing.
+    Import {
+        content: Box<Import>,
+        /// As [`ServerKeys::sealed`], with the imported Noise key.
+        sealed: String,
+        /// Whether its policy is put in force.
+        with_policy: bool,
+        author: String,
+    },
+    /// An imported key was used, and its secret fits its slow hash.
+    AdoptKey {
+        key: AdoptedKey,
+        hash: SecretHash,
+    },
     /// Everything that is due at the command's time: key expiry, ephemeral
     /// nodes, pending logins, SSH checks and approvals, remembered outcomes.
     Tick,
@@ -329,6 +344,8 @@ impl Command {
             Command::Report(_) => "Report",
             Command::CloseSessionsOf { .. } => "CloseSessionsOf",
             Command::SetStanding { .. } => "SetStanding",
+            Command::Import { .. } => "Import",
+            Command::AdoptKey { .. } => "AdoptKey",
             Command::Tick => "Tick",
         }
     }
@@ -347,6 +364,7 @@ impl Command {
             | Command::PutPolicy { .. }
             | Command::StartSshCheck(_)
             | Command::DecideSshCheck { .. } => 2,
+            Command::Import { .. } | Command::AdoptKey { .. } => 3,
             Command::ApproveLogin { v4_pools, .. } if !v4_pools.is_empty() => 2,
             Command::RegisterWithKey { registration, .. } if !registration.v4_pools.is_empty() => 2,
             _ => 1,

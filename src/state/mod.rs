@@ -17,7 +17,9 @@ mod bookkeeping;
 mod change;
 mod command;
 mod id;
+mod import;
 mod index;
+mod key_hash;
 mod names;
 mod outcome;
 mod record;
@@ -38,6 +40,8 @@ pub use command::{
     COMMAND_FORMAT, Command, Expiry, NodeUpdate, Proposal, Registration, Report, RequestId, login_source,
 };
 pub use id::{ApiKeyId, AuthId, AuthIdError, AuthKeyId, NodeId, ReplicaId, UserId};
+pub use import::{AdoptedKey, Import, Imported, LastNumbers, given_name_fault, label_of, user_name_fault};
+pub use key_hash::{BcryptHash, KeyHash, KeyHashError};
 pub use outcome::{Done, Outcome, Refused, tagged_devices};
 pub use record::{
     Allocation, ApiKey, ApiKeyRole, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay,

@@ -104,6 +104,15 @@ pub enum Refused {
     Stale,
     #[error("this cluster is already set up")]
     Bootstrapped,
+    #[error(
+        "this cluster has {count} {kind} already: an import fills a cluster that has no nodes, users and pre-authenticated \
+         keys. Delete them, or import into a new cluster"
+    )]
+    ImportNeedsEmpty { kind: String, count: usize },
+    #[error("another import filled this cluster: {origin}, at {at}. Import into a new cluster")]
+    ImportedBefore { origin: String, at: super::Time },
+    #[error("the import cannot be a tailnet: {0}")]
+    ImportInvalid(String),
     #[error("this cluster is not set up yet: try again in a moment")]
     NotBootstrapped,
     /// Its deadline passed, or its answer was already acknowledged.

@@ -10,7 +10,7 @@
 //! command of a format that all members know sets it ([`Command::format`](super::Command::format)).
 //! `tests/fixtures/golden` holds the bytes that each release writes.
 
-use super::{ApiKeyId, AuthId, AuthKeyId, NodeId, ReplicaId, Time, UserId};
+use super::{ApiKeyId, AuthId, AuthKeyId, KeyHash, NodeId, ReplicaId, Time, UserId};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -146,9 +146,9 @@ impl From<SecretHash> for String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreAuthKey {
     pub id: AuthKeyId,
-    /// 12 hex digits, unique, shown.
+    /// Unique, shown; 12 hex digits.
     pub prefix: String,
-    pub hash: SecretHash,
+    pub hash: KeyHash,
     pub owner: Owner,
     pub reusable: bool,
     pub ephemeral: bool,
@@ -163,9 +163,9 @@ pub struct PreAuthKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     pub id: ApiKeyId,
-    /// 12 hex digits, unique, shown.
+    /// Unique, shown; 12 hex digits, or 7 characters of an old one that was imported.
     pub prefix: String,
-    pub hash: SecretHash,
+    pub hash: KeyHash,
     /// `None`: never.
     pub expiration: Option<Time>,
     pub created: Time,

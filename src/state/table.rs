@@ -110,6 +110,7 @@ tables! {
     18 SshChecks ssh_checks: AuthId => SshCheck, index::ssh_checks, touched::ssh_check;
     19 SshApprovals ssh_approvals: (NodeId, NodeId) => SshApproval, index::ssh_approvals, touched::none;
     20 AuditTable audit: (u64, u64) => AuditRecord, index::none, touched::none;
+    21 Imports imports: () => Imported, index::none, touched::none;
 }
 
 fn rows_of<T: Table>(tables: &Tables) -> impl Iterator<Item = Row> + '_ {

@@ -128,6 +128,11 @@ impl State {
         self.tables.server_keys.get(&())
     }
 
+    /// The import that filled this cluster; `None`: there was none.
+    pub fn imported(&self) -> Option<&Arc<Imported>> {
+        self.tables.imports.get(&())
+    }
+
     /// The policy in force; `None`: none was ever set.
     pub fn policy(&self) -> Option<&Arc<PolicyText>> {
         self.tables.policy.get(&())

@@ -1,6 +1,6 @@
 //! Reading a client's `Hostinfo` (protocol section 6.3).
 
-use super::fold::{Kind, Schema};
+use super::fold::{Kind, Schema, fold};
 use super::{Hostinfo, RequestError};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
@@ -97,6 +97,15 @@ const TPM: &Schema = &[
 ];
 
 impl Hostinfo {
+    /// Reads the object as Go writes it; an empty text is an empty object.
+    pub fn parse(json: &str) -> Result<Self, RequestError> {
+        if matches!(json.trim(), "" | "null") {
+            return Ok(Self::default());
+        }
+        let object = serde_json::from_str(json).map_err(|error| RequestError::Json(error.to_string()))?;
+        Self::from_folded(fold(object, HOSTINFO, "")?)
+    }
+
     /// From an object that was folded by [`HOSTINFO`].
     pub(super) fn from_folded(mut object: Map<String, Value>) -> Result<Self, RequestError> {
         let net_info = match object.remove("NetInfo") {

@@ -8,6 +8,9 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+/// The last requests, of which a cluster remembers 10,000: in a long run there are more.
+const REMEMBERED: usize = 5000;
+
 /// Requests that are sent once more, to see that nothing happens twice.
 const REPEATED: usize = 60;
 
@@ -72,6 +75,7 @@ pub async fn check(cluster: &Cluster, history: &History, driver: &Driver, dice: 
 async fn repeat_some(history: &History, driver: &Driver, mut dice: Dice, findings: &mut Findings) {
     let mut done: Vec<Created> = history.events().created.clone();
     done.retain(|created| created.outcome == Outcome::Done);
+    done.drain(..done.len().saturating_sub(REMEMBERED));
     dice.shuffle(&mut done);
     for created in done.into_iter().take(REPEATED) {
         let replica = dice.between(0, driver.addresses.len() as u64 - 1) as usize;

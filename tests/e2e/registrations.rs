@@ -1,6 +1,6 @@
 //! A thousand machines at once.
 
-use crate::support::{Cluster, Machine, Registered, Settings, server_key};
+use crate::support::{Cluster, Machine, Registered, Session, Settings, server_key};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -11,9 +11,13 @@ use tokio::task::JoinSet;
 
 const MACHINES: usize = 1000;
 
+/// All of them have one address here, and all but one show a key that is spent.
+const FAILED_KEYS: &str = "limits:\n  failed_keys_per_minute: 60000\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_thousand_machines_with_one_single_use_key_exactly_one_registers() {
-    let cluster = Cluster::start_with(3, Settings { alone: true, ..Settings::default() }).await;
+    let settings = Settings { alone: true, config: FAILED_KEYS.into(), ..Settings::default() };
+    let cluster = Cluster::start_with(3, settings).await;
     let alice = cluster.create_user(1, "alice");
     let key = cluster.ok(1, &["preauthkeys", "create", "--user", &alice]);
     let server = server_key(&cluster.url(1)).await;
@@ -82,6 +86,53 @@ async fn every_registration_that_was_acknowledged_outlives_the_leader_exactly_on
     for id in 1..=3 {
         each_is_there_once(&machines, &cluster.nodes(id));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_reported_and_was_told_is_taken_outlives_the_leader_on_every_replica() {
+    let mut cluster = Cluster::start(3).await;
+    let alice = cluster.create_user(1, "alice");
+    let key = cluster.ok(1, &["preauthkeys", "create", "--user", &alice, "--reusable"]);
+    let server = server_key(&cluster.url(1)).await;
+    let (reporter, peer) = (Machine::new("reporter"), Machine::new("peer"));
+    for machine in [&reporter, &peer] {
+        let registered = machine.register(cluster.address(1), &server, &key).await.expect("an answer");
+        assert!(registered.accepted(), "{registered:?}");
+    }
+    for round in 1..=3 {
+        let leader = cluster.leader(1).await;
+        let survivor = leader % 3 + 1;
+        let mut acknowledged = 0;
+        for n in 0..20 {
+            if n == 10 {
+                cluster.kill(leader);
+            }
+            let port = round * 1000 + n;
+            let mut body = reporter.map_request(false);
+            body["Endpoints"] = serde_json::json!([format!("192.0.2.7:{port}")]);
+            body["EndpointTypes"] = serde_json::json!([1]);
+            let Ok(mut session) = Session::open(cluster.address(survivor), &server, &reporter).await else { continue };
+            if session.post("/machine/map", body.to_string().as_bytes()).await.is_ok_and(|(status, _)| status == 200) {
+                acknowledged = port;
+            }
+        }
+        assert!(acknowledged > round * 1000 + 10, "some are taken after the leader died");
+        assert!(reported(&cluster, survivor, &server, &peer).await >= acknowledged, "replica {survivor}");
+        cluster.start_replica(leader);
+        cluster.healthy().await;
+        for id in 1..=3 {
+            // What had no answer may have been taken, too.
+            assert!(reported(&cluster, id, &server, &peer).await >= acknowledged, "replica {id}");
+        }
+    }
+}
+
+/// The port of the only other node's endpoint, as a replica tells `peer`.
+async fn reported(cluster: &Cluster, replica: u64, server: &[u8; 32], peer: &Machine) -> u64 {
+    let mut session = Session::open(cluster.address(replica), server, peer).await.expect("a session");
+    let map = session.map(peer).await.expect("a stream").next().await.expect("a map");
+    let endpoint = map["Peers"][0]["Endpoints"][0].as_str().unwrap_or_else(|| panic!("an endpoint: {map}"));
+    endpoint.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
 }
 
 /// Until it is in, as a client that keeps trying.

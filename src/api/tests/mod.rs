@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod edges;
+mod import;
 mod keys;
 mod logins;
 mod nodes;

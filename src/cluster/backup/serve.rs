@@ -46,7 +46,7 @@ pub fn stream(
 impl Replica {
     /// See [`crate::cluster::Cluster::backup`].
     pub fn backup(&self, view: Arc<State>) -> Option<mpsc::Receiver<io::Result<Bytes>>> {
-        stream(view, self.keyring()?, self.id, self.metrics().current_term)
+        stream(view, &*self.keyring()?, self.id, self.metrics().current_term)
     }
 }
 

@@ -19,8 +19,9 @@ use std::path::Path;
 /// flushed: rarely written ones would keep it for ever.
 const WAL_LIMIT: u64 = 128 << 20;
 
-/// Bytes of each memory table; two of them for each of the four families are a bound.
-const MEMORY_TABLE: usize = 16 << 20;
+/// Bytes of each memory table; two of them for each of the four families are a bound. Some
+/// seconds of the busiest log: what is larger is only more memory.
+const MEMORY_TABLE: usize = 4 << 20;
 
 /// Files that the database keeps open.
 const OPEN_FILES: i32 = 256;

@@ -146,7 +146,7 @@ pub(super) fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
     nets
 }
 
-pub(super) fn prefixes(reader: &mut Reader) -> Prefixes {
+pub(in crate::config) fn prefixes(reader: &mut Reader) -> Prefixes {
     let usual_v4: Ipv4Net = "100.64.0.0/10".parse().expect("a prefix");
     let usual_v6: Ipv6Net = "fd7a:115c:a1e0::/48".parse().expect("a prefix");
     let defaults = !reader.is_set("prefixes.v4") && !reader.is_set("prefixes.v6");
@@ -182,7 +182,7 @@ pub(super) fn prefixes(reader: &mut Reader) -> Prefixes {
     Prefixes { v4, v6, allocation }
 }
 
-pub(super) fn node(reader: &mut Reader) -> NodeRules {
+pub(in crate::config) fn node(reader: &mut Reader) -> NodeRules {
     let expiry = match reader.non_empty("node.expiry") {
         None => Duration::ZERO,
         Some(text) => duration::prometheus(&text).unwrap_or_else(|error| {

@@ -7,7 +7,7 @@
 mod cluster;
 mod derp;
 mod dns;
-mod general;
+pub(super) mod general;
 mod limits;
 
 pub(super) use general::{cli, data_dir, unix_socket};

@@ -8,10 +8,12 @@ use super::logins::Logins;
 use super::trouble::Trouble;
 use super::{Peer, body};
 use crate::cluster::{Asked, Cluster, WriteError};
+use crate::import::first_use;
 use crate::limits::{Budget, Limits, Source};
 use crate::policy::Policies;
 use crate::state::{
-    AuthId, Command, Done, NodeId, Origin, PendingLogin, Refused, Registration, State, Tag, Time, Verdict, login_source,
+    AdoptedKey, AuthId, Command, Done, NodeId, Origin, PendingLogin, Refused, Registration, State, Tag, Time, Verdict,
+    login_source,
 };
 use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
 use axum::body::Body;
@@ -213,7 +215,7 @@ impl Registrar {
     fn is_good(&self, peer: &Peer, key: &AuthKey) -> bool {
         let view = self.cluster.view();
         let now = Time::now().max(view.clock());
-        view.pre_auth_key_by_prefix(&key.prefix).filter(|known| known.hash == key.hash).is_some_and(|known| {
+        view.pre_auth_key_by_prefix(&key.prefix).filter(|known| known.hash.is(&key.hash)).is_some_and(|known| {
             let opens = !known.used && known.expiration.is_none_or(|end| now < end);
             opens || view.nodes_of_machine(&peer.machine_key).next().is_some()
         })
@@ -239,11 +241,23 @@ impl Registrar {
     /// those, and the log is for what may change something.
     async fn exists(&self, key: &AuthKey) -> Result<(), Trouble> {
         let is_known =
-            |view: &State| view.pre_auth_key_by_prefix(&key.prefix).is_some_and(|known| known.hash == key.hash);
-        if is_known(&self.cluster.view()) || is_known(&*self.cluster.linearizable().await?) {
+            |view: &State| view.pre_auth_key_by_prefix(&key.prefix).is_some_and(|known| known.hash.is(&key.hash));
+        if is_known(&self.cluster.view()) {
+            return Ok(());
+        }
+        let view = self.cluster.linearizable().await?;
+        if is_known(&view) || self.is_first_use(&view, key).await? {
             return Ok(());
         }
         Err(Trouble::BadKey(Refused::AuthKeyInvalid.to_string()))
+    }
+
+    /// Whether it is a key that was imported, and is used here for the first time.
+    async fn is_first_use(&self, view: &State, key: &AuthKey) -> Result<bool, Trouble> {
+        let Some(known) = view.pre_auth_key_by_prefix(&key.prefix) else { return Ok(false) };
+        let Some(slow) = known.hash.bcrypt() else { return Ok(false) };
+        let adopted = first_use::adopt(&self.cluster, AdoptedKey::PreAuth(known.id), slow, &key.secret).await;
+        adopted.map_err(|error| Trouble::Unavailable(error.to_string()))
     }
 
     /// What to say about a node that a write gave.

@@ -19,31 +19,23 @@ pub struct Shown {
     pub node: Arc<Node>,
     settings: Option<Arc<Settings>>,
     pub online: bool,
-    primary: Vec<IpNet>,
 }
 
 impl Shown {
     /// The node as it is in `state`.
     pub fn new(state: &State, node: &Arc<Node>) -> Self {
-        let may_route = !node.approved_routes.is_empty();
-        Self {
-            node: node.clone(),
-            settings: state.settings().cloned(),
-            online: state.is_online(node.id),
-            primary: if may_route { state.primary_routes(node.id) } else { Vec::new() },
-        }
+        Self { node: node.clone(), settings: state.settings().cloned(), online: state.is_online(node.id) }
     }
 
-    /// Whether the node shows the same in `state`. Records are shared between states, so
-    /// the same record is the same place in memory.
-    pub fn is_of(&self, state: &State, node: &Arc<Node>) -> bool {
+    /// Whether the node shows the same in `state`, where this is its record: that has a
+    /// new version with everything that others see of it.
+    pub fn is_of(&self, state: &State, node: &Node) -> bool {
         let same_settings = match (&self.settings, state.settings()) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
             _ => false,
         };
-        let same_routes = || node.approved_routes.is_empty() || self.primary == state.primary_routes(node.id);
-        Arc::ptr_eq(&self.node, node) && same_settings && self.online == state.is_online(node.id) && same_routes()
+        self.node.version == node.version && same_settings
     }
 
     /// The full name, with a trailing dot.
@@ -118,7 +110,7 @@ pub fn farewell(last: &Shown, features: Features) -> Option<Json> {
     let mut node = Node::clone(&last.node);
     node.expiry = Some(Time::now() - PAST);
     node.expired = true;
-    let shown = Shown { node: Arc::new(node), online: false, primary: Vec::new(), ..last.clone() };
+    let shown = Shown { node: Arc::new(node), online: false, ..last.clone() };
     Some(own(&shown, &Told::default(), features, &Attributes::new())?.json)
 }
 

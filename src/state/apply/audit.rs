@@ -117,6 +117,15 @@ fn tell(step: &Step, command: &Command, done: &Done) -> Option<Told> {
             _ => None,
         },
 
+        Command::Import { content, .. } => match done {
+            Done::Changes(_) => told(
+                "cluster.import",
+                content.source.as_str(),
+                format!("{} nodes, {} users", content.nodes.len(), content.users.len()),
+            ),
+            _ => None,
+        },
+
         Command::SetPolicy { .. } => policy(step, None),
         Command::PutPolicy { restores, .. } => policy(step, *restores),
         Command::DecideSshCheck { auth_id, approve, .. } => {
@@ -138,6 +147,7 @@ fn tell(step: &Step, command: &Command, done: &Done) -> Option<Told> {
         | Command::ApproveRoutes { .. }
         | Command::StartSshCheck(_)
         | Command::UseApiKeys(_)
+        | Command::AdoptKey { .. }
         | Command::Report(_)
         | Command::CloseSessionsOf { .. }
         | Command::SetStanding { .. }

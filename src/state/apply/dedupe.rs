@@ -76,6 +76,7 @@ fn fingerprint(command: &Command) -> SecretHash {
         }
         Command::SetTags { policy_version, .. } => *policy_version = 0,
         Command::BackfillIps { seed } => *seed = 0,
+        Command::Import { sealed, .. } => sealed.clear(),
         Command::RegisterWithKey { registration, .. } => {
             registration.seed = 0;
             registration.v4_pools.clear();

@@ -34,7 +34,7 @@ pub(super) fn create_pre_auth_key(
             c.pre_auth_keys
         })),
         prefix: prefix.into(),
-        hash,
+        hash: hash.into(),
         owner: owner.clone(),
         reusable: kind.reusable,
         ephemeral: kind.ephemeral,
@@ -83,7 +83,7 @@ pub(super) fn create_api_key(
             c.api_keys
         })),
         prefix: prefix.into(),
-        hash,
+        hash: hash.into(),
         expiration,
         created: step.now(),
         role,

@@ -8,6 +8,7 @@
 mod audit;
 mod cluster;
 mod dedupe;
+mod import;
 mod keys;
 mod login;
 mod nodes;
@@ -18,7 +19,7 @@ mod session;
 mod ssh;
 mod step;
 pub(super) mod tick;
-mod users;
+pub(super) mod users;
 
 use super::*;
 pub use login::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
@@ -108,6 +109,10 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         Command::SetStanding { replica, incarnation, standing } => {
             cluster::set_standing(step, *replica, *incarnation, *standing)
         }
+        Command::Import { content, sealed, with_policy, author } => {
+            import::import(step, content, &import::Terms { sealed, with_policy: *with_policy, author })
+        }
+        Command::AdoptKey { key, hash } => import::adopt_key(step, *key, *hash),
         Command::Tick => tick::tick(step),
     }
 }

@@ -21,7 +21,7 @@ const FIRST_POLL_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// each start) is let in even if the key is spent by now, as long as it exists:
 /// it then gains nothing that it did not have, and its expiry stays.
 pub(super) fn with_key(step: &mut Step, prefix: &str, hash: &SecretHash, registration: &Registration) -> Outcome {
-    let key = step.pre_auth_key_by_prefix(prefix).filter(|key| key.hash == *hash);
+    let key = step.pre_auth_key_by_prefix(prefix).filter(|key| key.hash.is(hash));
     let key = key.cloned().ok_or(Refused::AuthKeyInvalid)?;
     let existing = node_for_key(step, &registration.machine_key, &registration.node_key, &key.owner)?;
     check_node_key(step, registration.node_key, registration.machine_key, existing.as_deref())?;
@@ -223,7 +223,7 @@ fn come_back(step: &mut Step, id: NodeId, arrival: &Arrival) -> Outcome {
 
 /// From when on the inactivity of an ephemeral node counts that registers now and has
 /// not polled yet.
-fn first_poll_due(step: &Step) -> Time {
+pub(super) fn first_poll_due(step: &Step) -> Time {
     step.led() + FIRST_POLL_PATIENCE
 }
 

@@ -58,7 +58,7 @@ pub(super) fn delete(step: &mut Step, id: UserId) -> Outcome {
 
 /// Refuses names that a policy could not name, that would not survive a client's
 /// strict JSON (protocol section 0.1), or that mean somebody else.
-fn validate(name: &str) -> Result<(), Refused> {
+pub(in crate::state) fn validate(name: &str) -> Result<(), Refused> {
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > MAX_NAME {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod dedupe;
+mod import;
 mod login;
 mod nodes;
 mod policy;

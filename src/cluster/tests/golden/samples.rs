@@ -5,9 +5,10 @@
 
 use crate::cluster::wire::*;
 use crate::state::{
-    Allocation, ApiKeyId, ApiKeyRole, AuthKeyId, Command, Deed, Endpoint, Expiry, NodeId, NodeUpdate, Origin, Owner,
-    PendingLogin, Proposal, RegisterMethod, Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash,
-    ServerKeys, SessionId, Settings, SshCheck, SshVerdict, Standing, Tag, Time, UserId, Verdict,
+    AdoptedKey, Allocation, ApiKey, ApiKeyId, ApiKeyRole, AuthKeyId, Command, Deed, Endpoint, Expiry, Import, KeyHash,
+    LastNumbers, Node, NodeId, NodeUpdate, Origin, Owner, PendingLogin, PreAuthKey, Proposal, RegisterMethod,
+    Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId, Settings, SshCheck,
+    SshVerdict, Standing, Tag, Time, User, UserId, Verdict,
 };
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
@@ -94,6 +95,76 @@ fn first() -> Command {
             wrapped_data_key: "wrapped".into(),
             previous_cluster_ids: Default::default(),
         },
+    }
+}
+
+/// A record of each kind that an import has.
+fn import() -> Import {
+    let bcrypt = |filler: &str| KeyHash::try_from(format!("$2a$10${}", filler.repeat(53))).unwrap();
+    Import {
+        source: "Headscale 0.29.2".into(),
+        settings: match first() {
+            Command::Bootstrap { settings, .. } => settings,
+            _ => unreachable!("the first command sets the cluster up"),
+        },
+        noise_public: MachineKey([3; 32]),
+        users: vec![User {
+            id: UserId(4),
+            name: "dora".into(),
+            display_name: "Dora".into(),
+            email: "dora@example.com".into(),
+            profile_pic_url: String::new(),
+            provider: "oidc".into(),
+            provider_id: "https://id.example.com/dora".into(),
+            created: BEGIN,
+        }],
+        pre_auth_keys: vec![PreAuthKey {
+            id: AuthKeyId(5),
+            prefix: "0123456789ab".into(),
+            hash: bcrypt("a"),
+            owner: Owner::Tags(tags()),
+            reusable: true,
+            ephemeral: false,
+            used: false,
+            expiration: Some(BEGIN),
+            created: BEGIN,
+        }],
+        api_keys: vec![ApiKey {
+            id: ApiKeyId(6),
+            prefix: "ba9876543210".into(),
+            hash: bcrypt("b"),
+            expiration: None,
+            created: BEGIN,
+            role: ApiKeyRole::Admin,
+            owner: String::new(),
+            last_used: None,
+        }],
+        nodes: vec![Node {
+            id: NodeId(7),
+            machine_key: MachineKey([20; 32]),
+            node_key: NodeKey([21; 32]),
+            disco_key: Some(DiscoKey([22; 32])),
+            owner: Owner::User(UserId(4)),
+            given_name: "laptop".into(),
+            renamed: true,
+            ipv4: Some("100.64.0.7".parse().unwrap()),
+            ipv6: None,
+            hostinfo: hostinfo("laptop"),
+            endpoints: vec![Endpoint { addr: "192.0.2.8:41641".parse().unwrap(), kind: 0 }],
+            cap_ver: CapVer(113),
+            created: BEGIN,
+            expiry: None,
+            expired: false,
+            last_seen: Some(BEGIN),
+            register_method: RegisterMethod::Oidc,
+            auth_key: Some(AuthKeyId(5)),
+            ephemeral: false,
+            idle_since: None,
+            approved_routes: BTreeSet::from([route()]),
+            version: 0,
+        }],
+        policy: Some("{}".into()),
+        last: LastNumbers { users: 4, nodes: 9, pre_auth_keys: 5, api_keys: 6 },
     }
 }
 
@@ -248,7 +319,14 @@ fn after(command: &Command) -> Option<Command> {
         Command::StartSshCheck(_) => {
             Command::DecideSshCheck { auth_id: check_id(), approve: true, by: "socket".into() }
         }
-        Command::DecideSshCheck { .. } => Command::Tick,
+        Command::DecideSshCheck { .. } => Command::Import {
+            content: Box::new(import()),
+            sealed: "sealed with the imported key".into(),
+            with_policy: true,
+            author: "root on replica 1".into(),
+        },
+        Command::Import { .. } => Command::AdoptKey { key: AdoptedKey::Api(ApiKeyId(1)), hash: SecretHash([9; 32]) },
+        Command::AdoptKey { .. } => Command::Tick,
         Command::Tick => return None,
     })
 }
