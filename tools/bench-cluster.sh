@@ -45,7 +45,10 @@ start() {
 
 # is_ours PID DIR: not a process that got an old number.
 is_ours() {
-  [ -r "/proc/$1/cmdline" ] && [[ $(tr '\0' ' ' <"/proc/$1/cmdline") == "$binary serve -c $2/"* ]]
+  local command
+  # It may end while it is being looked at.
+  { command=$(tr '\0' ' ' <"/proc/$1/cmdline"); } 2>/dev/null || return 1
+  [[ $command == "$binary serve -c $2/"* ]]
 }
 
 stop() {

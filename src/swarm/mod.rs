@@ -2,7 +2,7 @@
 //! how fast a server serves them. `quorumscale debug swarm` runs it, and `make bench`.
 //!
 //! It knows nothing of the server but its protocol. [`run`] goes through the phases in
-//! order: `join`, a `restart`, `connect`, what changes cost (`fanout`, `flap`), a `storm`, and at
+//! order: `join` and `connect`, what changes cost (`fanout`, `flap`), a `storm`, a `restart`, and at
 //! last the nodes log out. `connection` is one Noise connection with HTTP/2 inside, `frames` a map stream's
 //! messages, `node` a client that holds its stream and comes back, `observe` what it
 //! reads in messages without decoding their JSON.
@@ -52,8 +52,8 @@ pub struct Plan {
     pub flaps: usize,
     /// How long nothing happens after all are connected, to see what idle streams cost.
     pub idle: Duration,
-    /// A shell command that restarts all servers, to run with all nodes registered and
-    /// none connected.
+    /// A shell command that restarts all servers, to run at the end, with all nodes
+    /// registered and none connected.
     pub restart: Option<String>,
     /// A shell command to run with all nodes connected.
     pub storm: Option<String>,
@@ -119,7 +119,6 @@ pub async fn run(plan: Plan, progress: &Progress) -> Report {
     let swarm = Arc::new(Swarm::new(plan));
     let mut report = Report { nodes: swarm.plan.nodes, idle: swarm.used().usage(), ..Report::default() };
     perform(&swarm, &mut report, progress).await;
-    swarm.stop();
     if swarm.plan.leave {
         report.leave = Some(swarm.phase(phases::leave(&swarm, progress)).await);
     }
@@ -133,16 +132,10 @@ async fn perform(swarm: &Arc<Swarm>, report: &mut Report, progress: &Progress) {
     let until = swarm.plan.until;
     report.join = Some(swarm.phase(phases::join(swarm, progress)).await);
     let mut unconnected = report.join.as_ref().and_then(|join| join.server_rss_mib);
-    if let Some(command) = &swarm.plan.restart {
-        swarm.nodes().iter().for_each(|node| node.hang_up());
-        report.restart = Some(swarm.phase(storm::restart(swarm, command, progress)).await);
-        // After the phase's rest, so that what a start leaves behind has settled.
-        unconnected = swarm.used().usage().map(|usage| usage.rss_mib);
-    }
     if until >= Until::Connect {
         report.connect = Some(swarm.phase(phases::connect(swarm, progress)).await);
         if !swarm.plan.idle.is_zero() {
-            report.connected_idle = Some(swarm.phase(phases::idle(swarm, unconnected, progress)).await);
+            report.connected_idle = Some(swarm.phase(phases::idle(swarm, progress)).await);
         }
     }
     if until >= Until::Fanout {
@@ -153,6 +146,15 @@ async fn perform(swarm: &Arc<Swarm>, report: &mut Report, progress: &Progress) {
         if let Some(command) = &swarm.plan.storm {
             report.storm = Some(swarm.phase(storm::run(swarm, command, progress)).await);
         }
+    }
+    swarm.stop();
+    if let Some(command) = &swarm.plan.restart {
+        report.restart = Some(swarm.phase(storm::restart(swarm, command, progress)).await);
+        // After the phase's rest, so that what a start leaves behind has settled.
+        unconnected = swarm.used().usage().map(|usage| usage.rss_mib);
+    }
+    if let Some(idle) = &mut report.connected_idle {
+        idle.result.kib_per_node = phases::kib_per_node(idle.server_rss_mib, unconnected, report.nodes);
     }
 }
 

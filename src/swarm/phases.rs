@@ -94,9 +94,8 @@ pub(super) async fn connect(swarm: &Arc<Swarm>, progress: &Progress) -> Connect 
     }
 }
 
-/// Nothing changes. `unconnected` is the servers' memory when all nodes were in state and
-/// none was connected, in MiB.
-pub(super) async fn idle(swarm: &Arc<Swarm>, unconnected: Option<f64>, progress: &Progress) -> Idle {
+/// Nothing changes.
+pub(super) async fn idle(swarm: &Arc<Swarm>, progress: &Progress) -> Idle {
     let bar = progress.start("idle", usize::try_from(swarm.plan.idle.as_secs()).unwrap_or(usize::MAX));
     let before = swarm.used();
     let begun = Instant::now();
@@ -107,12 +106,17 @@ pub(super) async fn idle(swarm: &Arc<Swarm>, unconnected: Option<f64>, progress:
     let seconds = begun.elapsed().as_secs_f64();
     let after = swarm.used();
     let replicas = swarm.pids().len().max(1) as f64;
-    let rss = after.usage().map(|usage| usage.rss_mib);
     Idle {
         seconds,
         cpu_percent_of_a_core_per_server: after.cpu_since(&before).map(|cpu| 100.0 * cpu / seconds / replicas),
-        kib_per_node: rss.zip(unconnected).map(|(now, before)| (now - before) * 1024.0 / swarm.plan.nodes as f64),
+        kib_per_node: None,
     }
+}
+
+/// What a connected node costs, from the servers' memory in MiB with all nodes connected,
+/// and with all in state and none connected.
+pub(super) fn kib_per_node(connected: Option<f64>, unconnected: Option<f64>, nodes: usize) -> Option<f64> {
+    Some((connected? - unconnected?) * 1024.0 / nodes as f64)
 }
 
 /// Nodes drop their stream and come back, one after the other.

@@ -91,7 +91,8 @@ pub struct Idle {
     pub seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_percent_of_a_core_per_server: Option<f64>,
-    /// Over all servers, more than when the nodes were registered and not connected.
+    /// Over all servers, more than when the nodes were registered and not connected: after
+    /// the restart if there was one, else before the first stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kib_per_node: Option<f64>,
 }

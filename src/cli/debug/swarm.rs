@@ -53,7 +53,7 @@ pub(super) struct Swarm {
     /// How long to let all streams be idle, and measure what that costs
     #[arg(long, value_name = "duration", default_value = "0s", hide_default_value = true)]
     idle: String,
-    /// Shell command that restarts all servers, to run after all have joined and none is connected
+    /// Shell command that restarts all servers, to run at the end, when none is connected any more
     #[arg(long, value_name = "command", default_value = "", hide_default_value = true)]
     restart: String,
     /// Shell command to run with all nodes connected, such as one that kills a replica

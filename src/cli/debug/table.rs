@@ -57,10 +57,6 @@ fn rows(report: &Report) -> Vec<Row> {
         rows.latency("one registration", &join.latency);
     }
     rows.cost(&report.join);
-    if let Some(restart) = rows.enter("restart", &report.restart) {
-        rows.row("all servers are well", restart.serving_s.map_or("not in time".into(), seconds));
-    }
-    rows.cost(&report.restart);
     if let Some(connect) = rows.enter("connect", &report.connect) {
         rows.row("all streams open", seconds(connect.all_streams_s));
         rows.row("everyone knows everyone", seconds(connect.all_peers_s));
@@ -104,6 +100,10 @@ fn rows(report: &Report) -> Vec<Row> {
         rows.row("marks of offline peers", storm.offline_marks.to_string());
     }
     rows.cost(&report.storm);
+    if let Some(restart) = rows.enter("restart", &report.restart) {
+        rows.row("all servers are well", restart.serving_s.map_or("not in time".into(), seconds));
+    }
+    rows.cost(&report.restart);
     if let Some(leave) = rows.enter("leave", &report.leave) {
         rows.row("nodes that could not log out", leave.failed.to_string());
     }
