@@ -8,7 +8,8 @@
 # make fuzz   gives every parser bad input for SECONDS=60, and says what it broke
 # make audit  checks the licences, sources and known faults of what is built in
 # make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
-# make bench  measures what changes cost, by the number of nodes (docs/performance.md)
+# make bench  measures what things cost, and three fresh replicas with NODES="100 300 1000"
+#             clients each time (docs/performance.md); tools/bench has more settings
 
 # make corpus compares the policy language with what Tailscale's service answered:
 #             POLICY_CORPUS names the captures, a folder or its archive
@@ -61,4 +62,4 @@ corpus:
 
 bench:
 	@tools/check build
-	@tools/cargo bench --locked --bench policy
+	@tools/bench

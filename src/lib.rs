@@ -23,6 +23,7 @@
 //! | [`config`] | file, environment, validation | nothing |
 //! | [`sensitive`] | secrets in memory: redacted, and compared in constant time | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
+//! | [`swarm`] | a load driver: many clients at once, and what they measure | `control`'s Noise, `tailcfg` |
 //! | [`cli`] | the commands; talks to a server only through the public API; restores and recovers a stopped one | `api::types`, `config`, `cluster` |
 
 pub mod api;
@@ -34,6 +35,8 @@ pub mod derp;
 pub mod dns;
 #[cfg(test)]
 mod fuzzing;
+#[doc(hidden)]
+pub mod hot;
 pub mod import;
 pub mod limits;
 pub mod metrics;
@@ -42,5 +45,6 @@ pub mod policy;
 pub mod sensitive;
 pub mod server;
 pub mod state;
+pub mod swarm;
 pub mod tailcfg;
 pub mod web;

@@ -1,6 +1,6 @@
 //! The tree of commands. Value names are the types that cobra's help shows.
 
-use super::{apikeys, audit, auth, cluster, completion, generate, import, nodes, policy, preauthkeys, users};
+use super::{apikeys, audit, auth, cluster, completion, debug, generate, import, nodes, policy, preauthkeys, users};
 use crate::sensitive::Sensitive;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -77,8 +77,9 @@ pub(super) enum Command {
     Completion(completion::Group),
     #[command(hide = true)]
     Mockoidc,
+    /// Look at a server from outside
     #[command(hide = true)]
-    Debug(Anything),
+    Debug(debug::Group),
     #[command(hide = true, aliases = ["oauth-client", "oauthclients", "oauthclient", "oauth"])]
     OauthClients(Anything),
     /// Help about any command

@@ -21,6 +21,7 @@ mod client;
 mod cluster;
 mod completion;
 mod context;
+mod debug;
 mod error;
 mod generate;
 mod go;
@@ -111,7 +112,8 @@ where
             let path: Vec<&str> = commands.iter().map(String::as_str).collect();
             context.help(&path)
         }
-        Command::DumpConfig | Command::Mockoidc | Command::Debug(_) | Command::OauthClients(_) => {
+        Command::Debug(group) => debug::run(context, group),
+        Command::DumpConfig | Command::Mockoidc | Command::OauthClients(_) => {
             Err(Error::said(format!("{} is not there yet", cli.command.name())))
         }
         remote => {

@@ -1,7 +1,7 @@
 //! Floods, and the clients that come meanwhile. (Each from an address of its own.)
 
 use super::machine::testing::limited_router;
-use super::noise::testing::Initiator;
+use super::noise::Initiator;
 use super::testing::{Client, Server, cluster};
 use crate::cluster::Cluster;
 use crate::limits::Limits;
@@ -77,7 +77,7 @@ impl World {
             head.push(tcp.read_u8().await.unwrap());
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        Client::over(initiator.connect(tcp).await).await
+        Client::over(initiator.connect(tcp).await.unwrap()).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whatever strangers send to the outer endpoints.
 
-use super::noise::testing::Initiator;
+use super::noise::Initiator;
 use super::noise::{NoiseStream, respond};
 use super::testing::{cluster, outer};
 use crate::fuzzing::{Bent, bent};
@@ -34,7 +34,7 @@ fn fuzz_noise_records() {
     let key = PrivateKey::generate();
     let initiator = Initiator::new(&PrivateKey::generate(), &key.public(), 142);
     let server = respond(&key, &initiator.initiation).unwrap();
-    let keys = initiator.finish(&server.response);
+    let keys = initiator.finish(&server.response).unwrap();
     let runtime = runtime();
     let text = b"a record of the client's";
     let good = runtime.block_on(async {

@@ -14,6 +14,8 @@ mod noise;
 mod server_key;
 mod upgrade;
 
+pub(crate) use noise::{InitiateError, Initiator, Sealer, respond};
+
 use crate::cluster::Cluster;
 use crate::limits::Limits;
 use crate::netmap::Hub;

@@ -1,8 +1,8 @@
 //! A server on a socket and a client of it, for this module's tests.
 
 use super::admission::Admission;
+use super::noise::Initiator;
 use super::noise::NoiseStream;
-use super::noise::testing::Initiator;
 use super::{MAX_CONNECTIONS, Shared, routes};
 use crate::cluster::Cluster;
 use crate::limits::Limits;
@@ -103,7 +103,7 @@ impl Server {
         let (head, tcp) = self.upgrade(&initiator.initiation).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(head.contains("upgrade: tailscale-control-protocol\r\n"), "{head}");
-        initiator.connect(tcp).await
+        initiator.connect(tcp).await.unwrap()
     }
 
     /// A client whose machine has this key.

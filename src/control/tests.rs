@@ -1,6 +1,6 @@
 use super::machine::testing::machine_router;
+use super::noise::Initiator;
 use super::noise::NoiseStream;
-use super::noise::testing::Initiator;
 use super::testing::{Server, cluster};
 use crate::state::{COMMAND_FORMAT, Command, Replica, Standing, Time};
 use crate::tailcfg::{MachineKey, PrivateKey};
@@ -167,7 +167,7 @@ async fn what_comes_in_one_packet_with_the_upgrade_is_not_lost() {
          X-Tailscale-Handshake: {handshake}\r\n\r\n\u{1}\0\0"
     );
     let (_, tcp) = server.raw(&head).await;
-    let mut stream = initiator.connect(tcp).await;
+    let mut stream = initiator.connect(tcp).await.unwrap();
     let end = timeout(PATIENCE / 2, stream.read_to_end(&mut Vec::new())).await;
     assert!(end.is_ok(), "the frame after the upgrade was read, and the connection closed");
 }
@@ -347,7 +347,7 @@ async fn browsers_come_in_through_a_web_socket() {
     assert_eq!(response.len(), 51, "no early payload here");
 
     // The client's first record, in messages that are cut anywhere.
-    let keys = initiator.finish(&response);
+    let keys = initiator.finish(&response).unwrap();
     let (mut wire, io) = tokio::io::duplex(4096);
     let mut noise = NoiseStream::new(io, &keys, &[]);
     noise.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();

@@ -7,6 +7,7 @@
 //! other way: `gather` makes commands of it. The `registry` knows which streams
 //! there are, and `session` sees to it that a node is online while it has one.
 
+mod bench;
 mod derpmap;
 mod dialplan;
 mod distribute;
@@ -22,6 +23,7 @@ mod round;
 mod session;
 mod stream;
 
+pub(crate) use bench::{Bench, compressed_len};
 pub use render::profile;
 #[cfg(test)]
 mod tests;

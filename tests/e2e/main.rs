@@ -10,6 +10,7 @@ mod bad_input;
 mod command_line;
 mod cut_off;
 mod failover;
+mod frames;
 mod import;
 mod membership;
 mod metrics;

@@ -133,6 +133,20 @@ fn what_is_not_there_yet_says_so() {
 }
 
 #[test]
+fn a_load_test_names_what_it_lacks_and_stays_on_this_machine_unless_that_is_wished_for() {
+    let cases = [
+        ("--auth-key x --servers http://192.0.2.7:8080", "is not on this machine"),
+        ("--auth-key x --servers https://127.0.0.1", "must be an http:// URL"),
+        ("--auth-key x --servers http://127.0.0.1:1/path", "must be an http:// URL"),
+        ("--auth-key x --nodes 0", "--nodes 0: must be between 1 and"),
+    ];
+    for (flags, message) in cases {
+        let ran = call(&format!("debug swarm {flags}")).run();
+        assert!(ran.code == 1 && ran.err.contains(message), "{flags}: {}", ran.err);
+    }
+}
+
+#[test]
 fn a_group_alone_or_with_an_unknown_command_prints_its_help() {
     let help = "\
 Manage the nodes of the tailnet

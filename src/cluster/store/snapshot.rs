@@ -336,6 +336,11 @@ impl<'a> Frames<'a> {
         if hash[..] != expected[..] {
             return Err(io::Error::other("its hash is wrong: it is damaged"));
         }
+        // Reading on checks what ends the compression, too.
+        match self.input.read(&mut [0]) {
+            Ok(0) => {}
+            Ok(_) | Err(_) => return Err(io::Error::other("something follows its end: it is damaged")),
+        }
         Ok(u64::from_le_bytes(rows))
     }
 }

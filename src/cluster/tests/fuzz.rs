@@ -43,15 +43,19 @@ fn fuzz_snapshots() {
     let good = [std::fs::read(version.join("snapshot.bin")).unwrap()];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fuzz.snapshot");
+    let rows = |file: &SnapshotFile| SnapshotRows::open(file).map(|rows| rows.collect::<Vec<_>>());
+    std::fs::write(&path, &good[0]).unwrap();
+    let expected = rows(&SnapshotFile::open(&path).unwrap()).unwrap();
     bolero::check!().with_type::<Bent>().for_each(|input| {
         let bytes = bent(&good, input);
         std::fs::write(&path, &bytes).unwrap();
         let Ok(file) = SnapshotFile::open(&path) else { return };
         let is_good = file.check().is_ok();
-        assert_eq!(is_good, bytes == good[0], "a snapshot that was changed is found out");
-        if let Ok(mut rows) = SnapshotRows::open(&file) {
-            let _ = State::load(rows.by_ref());
-        }
+        assert!(is_good || bytes != good[0]);
+        let Ok(rows) = rows(&file) else { return assert!(!is_good) };
+        // Compression has bits that mean nothing: what counts are the records.
+        assert!(!is_good || rows == expected, "a snapshot whose records were changed is found out");
+        let _ = State::load(rows);
     });
 }
 

@@ -1,5 +1,5 @@
+use super::Initiator;
 use super::record::{Keys, MAX_FRAME, MAX_PLAINTEXT};
-use super::testing::Initiator;
 use super::*;
 use crate::tailcfg::{CapVer, MachineKey, PrivateKey};
 use chacha20poly1305::aead::{Aead, KeyInit};
@@ -38,7 +38,7 @@ fn a_client_that_knows_the_key_gets_in_and_is_known() {
     let accepted = respond(&server, &client.initiation).unwrap();
     assert_eq!(accepted.machine_key, MachineKey(machine.public()));
     assert_eq!(accepted.version, CapVer(142));
-    let keys = client.finish(&accepted.response);
+    let keys = client.finish(&accepted.response).unwrap();
     assert_eq!((keys.receive, keys.send), (accepted.keys.send, accepted.keys.receive));
 }
 

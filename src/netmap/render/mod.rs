@@ -20,8 +20,10 @@ pub(super) use sent::Sent;
 
 use super::derpmap::DerpMaps;
 use super::{Environment, StreamOptions, lock};
+use crate::dns::DnsSettings;
 use crate::policy::{Attributes, Policies, PolicyView, Told};
 use crate::state::{Node, NodeId, State};
+use crate::tailcfg::DerpMap;
 use blocks::Blocks;
 use bytes::Bytes;
 use cache::Cache;
@@ -32,6 +34,7 @@ use node::Features;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
 
 /// A part of a message, made once and shared.
 pub(super) type Json = Arc<RawValue>;
@@ -59,12 +62,27 @@ struct Scene<'a> {
 impl Renderer {
     /// Renders with what the environment says.
     pub fn new(environment: &Environment) -> Self {
+        let Environment { policies, derp_map, dns, domain, .. } = environment;
         Self {
-            policies: environment.policies.clone(),
-            derp_maps: DerpMaps::new(environment.derp_map.clone()),
-            dns: DnsConfigs::new(environment.dns.clone()),
-            constants: Constants { domain: environment.domain.clone(), logtail: environment.logtail },
+            constants: Constants { domain: domain.clone(), logtail: environment.logtail },
             features: Features { taildrop: environment.taildrop, auto_update: environment.auto_update },
+            ..Self::of(policies.clone(), derp_map.clone(), dns.clone(), domain.clone())
+        }
+    }
+
+    /// Renders with what it must have.
+    pub fn of(
+        policies: Arc<Policies>,
+        derp_map: watch::Receiver<Arc<DerpMap>>,
+        dns: watch::Receiver<Arc<DnsSettings>>,
+        domain: String,
+    ) -> Self {
+        Self {
+            policies,
+            derp_maps: DerpMaps::new(derp_map),
+            dns: DnsConfigs::new(dns),
+            constants: Constants { domain, logtail: false },
+            features: Features { taildrop: true, auto_update: false },
             cache: Mutex::default(),
             blocks: Mutex::default(),
             press: Press::default(),
