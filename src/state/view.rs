@@ -318,7 +318,7 @@ impl State {
         self.tables.logins.get(id)
     }
 
-    /// In how many seconds from `now` on another login of this source ([`login_source`](super::login_source))
+    /// In how many seconds from `now` on another login of this source ([`login_source`])
     /// could be taken, if so many of it may wait and so many be kept in all; `None`: now.
     pub fn wait_for_login(&self, now: Time, source: IpAddr, per_source: usize, in_all: usize) -> Option<u64> {
         let first = (source, Time(i64::MIN), AuthId::lowest());

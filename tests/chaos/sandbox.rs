@@ -1,5 +1,6 @@
 //! Namespaces for the whole run: network, mounts and processes, so that whatever
-//! becomes of it, SIGKILL included, nothing of it stays: no process, no link, no rule, no mount.
+//! becomes of it, SIGKILL included, no process, no link, no rule and no mount of it stays. What may
+//! stay, its directory and a disk that was halted at that moment, is removed by the next run.
 
 use crate::support::{Disk, Network, Replica, Settings};
 use std::os::unix::process::CommandExt;
@@ -62,13 +63,14 @@ pub fn leave() {
     }
 }
 
-/// Removes directories of runs that were killed.
+/// Removes directories of runs that were killed, and disks that were halted when that happened.
 fn remove_leftovers() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(pid) = name.strip_prefix(DIRECTORY) else { continue };
         if !Path::new("/proc").join(pid).exists() {
+            Disk::release_below(&entry.path());
             std::fs::remove_dir_all(entry.path()).ok();
         }
     }

@@ -213,7 +213,7 @@ async fn sighup_reads_the_policy_file_again_says_what_is_wrong_with_it_and_ends_
     eventually("it is told", FOLLOWED, || told(&cluster) == 1).await;
     cluster.signal(1, "HUP");
     eventually("it is told again", FOLLOWED, || told(&cluster) == 2).await;
-    assert!(cluster.log(1).contains("SIGHUP: reading the policy file again"));
+    assert!(cluster.log(1).contains("SIGHUP: reading the policy file"));
     assert!(in_force(&cluster, "{} // one"), "a bad file changes nothing");
     std::fs::write(&path, "{} // two").expect("a policy file");
     cluster.signal(1, "HUP");

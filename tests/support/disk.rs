@@ -24,6 +24,29 @@ impl Disk {
         Ok(Disk { mounted: mounted.into(), ballast: mounted.join("ballast") })
     }
 
+    /// Lets go of disks whose files were below `dir`, and whose owner was killed while they were
+    /// halted: the kernel keeps those until somebody resumes them.
+    pub fn release_below(dir: &Path) {
+        let Ok(devices) = std::fs::read_dir("/sys/block") else { return };
+        for device in devices.flatten() {
+            let file = std::fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            if !file.starts_with(&format!("{}/", dir.display())) {
+                continue;
+            }
+            let (device, mounted) = (text(&Path::new("/dev").join(device.file_name())), text(&dir.join("released")));
+            std::fs::create_dir_all(&mounted).ok();
+            // Each may be done already.
+            for (program, arguments) in [
+                ("mount", &[&*device, &*mounted][..]),
+                ("fsfreeze", &["--unfreeze", &mounted]),
+                ("umount", &[&*mounted]),
+                ("losetup", &["--detach", &device]),
+            ] {
+                run(program, arguments).ok();
+            }
+        }
+    }
+
     /// How many bytes are free.
     pub fn free(&self) -> u64 {
         let output = Command::new("df").args(["--output=avail", "-B1"]).arg(&self.mounted).output();

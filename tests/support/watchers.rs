@@ -383,6 +383,9 @@ impl Watcher {
         let Some(of) = self.shared.number(id).filter(|of| *of != self.number) else { return };
         let mut seen = self.shared.seen();
         let place = &seen.places[of];
+        if place.at.is_none() && place.names.is_empty() {
+            return;
+        }
         let away = place.at.is_none().then(|| place.since.elapsed());
         let returned = place.away.filter(|_| place.at.is_some()).map(|away| (away, place.since.elapsed()));
         let (told_by, at_replica) = (seen.places[self.number].at, place.at);

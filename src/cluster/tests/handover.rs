@@ -234,6 +234,8 @@ async fn during_a_rolling_upgrade_writes_go_on_without_a_record_and_with_one_aft
     assert!(field.at(other).view().command_format() <= 2, "the older one can apply it all");
 
     field.announce().await;
+    let upgraded = |id: &u64| field.at(*id).view().replica(ReplicaId(old)).unwrap().version != "0.0.9";
+    eventually("all know of the upgrade", || [leader, other].iter().all(upgraded)).await;
     field.at(other).write_once(origin(), user("carol")).await.unwrap();
     let view = field.at(other).view();
     assert_eq!(view.audit().map(|record| record.subject.as_str()).collect::<Vec<_>>(), ["user 3 (carol)"]);
