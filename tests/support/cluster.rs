@@ -374,7 +374,9 @@ impl Cluster {
     pub async fn listens(&self, id: u64) {
         // Seen from its process: the port may be in a namespace of its own.
         let sockets = format!("/proc/{}/net/tcp", self.replica(id).process_id());
-        let listens = || std::fs::read_to_string(&sockets).is_ok_and(|text| text.lines().any(listens_to_peers));
+        let peer = self.replica(id).peer;
+        let is_it = |line: &str| listens_to_peers(line, peer);
+        let listens = || std::fs::read_to_string(&sockets).is_ok_and(|text| text.lines().any(is_it));
         eventually(&format!("replica {id} listens to peers"), HEALTHY, listens).await;
     }
 
@@ -413,11 +415,13 @@ fn end_of(log: &str) -> String {
     lines[lines.len().saturating_sub(25)..].join("\n")
 }
 
-/// Whether a line of `/proc/PID/net/tcp` is a listening socket (state 0A) at port 7946.
-fn listens_to_peers(line: &str) -> bool {
+/// Whether a line of `/proc/PID/net/tcp` is a listening socket (state 0A) at this address
+/// and port 7946: other clusters of these tests have the port, too.
+fn listens_to_peers(line: &str, peer: Ipv4Addr) -> bool {
     let mut words = line.split_whitespace().skip(1);
     let (local, _remote, state) = (words.next(), words.next(), words.next());
-    state == Some("0A") && local.is_some_and(|local| local.ends_with(&format!(":{:04X}", 7946)))
+    let address = u32::from_ne_bytes(peer.octets());
+    state == Some("0A") && local.is_some_and(|local| local == format!("{address:08X}:{:04X}", 7946))
 }
 
 /// Where clients reach a replica, and where its peers do.
