@@ -191,10 +191,13 @@ impl Cluster {
 
     /// Whether this replica leads the cluster, as far as it knows.
     pub fn is_leader(&self) -> bool {
-        *self.leadership().borrow()
+        match &self.inner {
+            Inner::Replica(running) => running.0.is_leader(),
+            Inner::Memory(memory) => *memory.leads.borrow(),
+        }
     }
 
-    /// [`Cluster::is_leader`], to wait for its changes.
+    /// [`Cluster::is_leader`], to wait for its changes: it follows a moment later.
     pub fn leadership(&self) -> watch::Receiver<bool> {
         match &self.inner {
             Inner::Replica(running) => running.0.leads.subscribe(),

@@ -184,6 +184,11 @@ impl Replica {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// Whether this replica leads. Raft itself is asked: when [`Replica::transfer`] has returned, so it is here.
+    pub fn is_leader(&self) -> bool {
+        self.raft.metrics().borrow_watched().state == ServerState::Leader
+    }
+
     /// Who leads, as far as this replica knows.
     pub fn leader(&self) -> Option<ReplicaId> {
         self.raft.server_metrics().borrow_watched().current_leader.map(ReplicaId)
