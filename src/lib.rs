@@ -18,6 +18,7 @@
 //! | [`derp`] | relay and STUN; relay maps from elsewhere | `cluster` |
 //! | [`api`] | the administrators' REST API | `cluster`, `policy` |
 //! | [`import`] | another server's data and keys | `cluster` |
+//! | [`oidc`] | login through an OpenID provider | `cluster`, `policy` |
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
@@ -41,6 +42,7 @@ pub mod import;
 pub mod limits;
 pub mod metrics;
 pub mod netmap;
+pub mod oidc;
 pub mod policy;
 pub mod sensitive;
 pub mod server;

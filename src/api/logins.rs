@@ -90,11 +90,13 @@ async fn register(options: &Options, once: Once, user: &str, auth_id: &str) -> R
             view.user_by_name(user).ok_or_else(|| ApiError::refused("looking up user", &Refused::UserNotFound))?.id;
         let login = view.login(&auth_id).ok_or_else(|| ApiError::refused(ACTION, &Refused::LoginNotFound))?;
         let policy = options.policies.in_force(&view);
-        let owner = owner(&policy, &view, user, login).map_err(|refused| ApiError::refused(ACTION, &refused))?;
+        let owner =
+            owner_of_login(&policy, &view, user, login).map_err(|refused| ApiError::refused(ACTION, &refused))?;
         let command = Command::ApproveLogin {
             auth_id: auth_id.clone(),
             user,
             v4_pools: policy.ip_pools(&owner),
+            provider_expiry: None,
             owner,
             method: RegisterMethod::Cli,
             policy_version: view.policy_version(),
@@ -112,9 +114,9 @@ async fn register(options: &Options, once: Once, user: &str, auth_id: &str) -> R
     }
 }
 
-/// Whom the node will belong to: the tags that the client asked for, all of
-/// which the user must be allowed to give, or the user.
-fn owner(policy: &PolicyView, view: &View, user: UserId, login: &PendingLogin) -> Result<Owner, Refused> {
+/// Whom a node will belong to: the tags that its client asked for, all of which the user
+/// must be allowed to give, or the user.
+pub fn owner_of_login(policy: &PolicyView, view: &View, user: UserId, login: &PendingLogin) -> Result<Owner, Refused> {
     let mut tags = BTreeSet::new();
     let mut refused = Vec::new();
     for text in &login.hostinfo.request_tags {

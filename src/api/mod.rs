@@ -66,6 +66,7 @@ use crate::policy::Policies;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 pub use flood::limited;
+pub use logins::owner_of_login;
 use problem::ApiError;
 pub use request::SocketUser;
 use std::sync::Arc;

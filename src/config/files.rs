@@ -1,6 +1,6 @@
 //! Whether the files are there that a configuration names.
 
-use super::{Config, PolicySource};
+use super::{ClientSecret, Config, PolicySource};
 use std::path::Path;
 
 /// What is wrong with the files that the server reads and does not make, a sentence each.
@@ -17,6 +17,9 @@ pub fn missing_files(config: &Config) -> Vec<String> {
             ("cluster.secret_path", config.cluster.secret_path.as_path()),
             ("cluster.previous_secret_path", previous),
         ]);
+    }
+    if let Some(ClientSecret::File(path)) = config.oidc.as_ref().map(|oidc| &oidc.client_secret) {
+        files.push(("oidc.client_secret_path", path));
     }
     files.extend(config.derp.paths.iter().map(|path| ("derp.paths", path.as_path())));
     files.extend(config.dns.extra_records_path.iter().map(|path| ("dns.extra_records_path", path.as_path())));

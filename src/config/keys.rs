@@ -39,10 +39,6 @@ const fn key(path: &'static str, status: Status) -> Key {
     Key { path, status }
 }
 
-const fn oidc(path: &'static str, defaults: &'static [&'static str]) -> Key {
-    Key { path, status: Status::NotYet { feature: "login with OpenID Connect", defaults } }
-}
-
 const fn acme(path: &'static str, defaults: &'static [&'static str]) -> Key {
     Key { path, status: Status::NotYet { feature: "getting certificates from Let's Encrypt", defaults } }
 }
@@ -174,20 +170,20 @@ pub(super) const KEYS: &[Key] = &[
     acme("tls_letsencrypt_cache_dir", &["/var/www/.cache", "/var/lib/headscale/cache"]),
     acme("tls_letsencrypt_challenge_type", &["HTTP-01"]),
     acme("tls_letsencrypt_listen", &["", ":http"]),
-    oidc("oidc.issuer", &[""]),
-    oidc("oidc.only_start_if_oidc_is_available", &["true"]),
-    oidc("oidc.client_id", &[""]),
-    oidc("oidc.client_secret", &[""]),
-    oidc("oidc.client_secret_path", &[""]),
-    oidc("oidc.scope", &["openid profile email"]),
-    oidc("oidc.extra_params", &[""]),
-    oidc("oidc.allowed_domains", &[""]),
-    oidc("oidc.allowed_users", &[""]),
-    oidc("oidc.allowed_groups", &[""]),
-    oidc("oidc.email_verified_required", &["true"]),
-    oidc("oidc.use_expiry_from_token", &["false"]),
-    oidc("oidc.pkce.enabled", &["false"]),
-    oidc("oidc.pkce.method", &["S256"]),
+    key("oidc.issuer", Works),
+    key("oidc.only_start_if_oidc_is_available", Works),
+    key("oidc.client_id", Works),
+    key("oidc.client_secret", Works),
+    key("oidc.client_secret_path", Works),
+    key("oidc.scope", Works),
+    key("oidc.extra_params", WorksAsMap),
+    key("oidc.allowed_domains", Works),
+    key("oidc.allowed_users", Works),
+    key("oidc.allowed_groups", Works),
+    key("oidc.email_verified_required", Works),
+    key("oidc.use_expiry_from_token", Works),
+    key("oidc.pkce.enabled", Works),
+    key("oidc.pkce.method", Works),
     key("acl_policy_path", Renamed("policy.path")),
     key("dns_config.magic_dns", Renamed("dns.magic_dns")),
     key("dns_config.base_domain", Renamed("dns.base_domain")),
@@ -230,6 +226,7 @@ pub(super) fn nearest(path: &str) -> Option<&'static str> {
         "dns.nameservers",
         "policy",
     ];
-    let sections = sections.into_iter().chain(["log", "logtail", "taildrop", "cli", "database", "oidc", "tuning"]);
+    let sections =
+        sections.into_iter().chain(["log", "logtail", "taildrop", "cli", "database", "oidc", "oidc.pkce", "tuning"]);
     super::nearest::nearest(path, usable.map(|key| key.path).chain(sections))
 }

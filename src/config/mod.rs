@@ -18,6 +18,7 @@ mod headscale;
 mod keys;
 mod load;
 pub(crate) mod nearest;
+mod oidc;
 mod reader;
 mod tree;
 
@@ -30,6 +31,7 @@ mod tests;
 pub use files::missing_files;
 pub use headscale::{HeadscaleConfig, HeadscaleDatabase, HeadscalePolicy, load_headscale};
 pub use load::{ClientConfig, LoadError, Loaded, Note, Surroundings, load, load_client};
+pub use oidc::{ClientSecret, Oidc, Pkce, WhenUnavailable};
 pub use server_url::{ServerUrl, ServerUrlError};
 
 use crate::dns::ExtraRecord;
@@ -75,6 +77,8 @@ pub struct Config {
     pub dns: Dns,
     pub derp: Derp,
     pub policy: PolicySource,
+    /// How people log in by themselves; `None`: an administrator lets their machines in.
+    pub oidc: Option<Oidc>,
     pub log: Log,
     /// Whether clients may send their logs to Tailscale.
     pub logtail_enabled: bool,

@@ -19,6 +19,8 @@ pub(super) struct Reader {
     /// Relative paths start here.
     base: PathBuf,
     pub(super) has_file: bool,
+    /// What `${NAME}` stands for in paths that may have it.
+    env: BTreeMap<String, String>,
     notes: Vec<Note>,
     problems: Vec<String>,
 }
@@ -39,7 +41,8 @@ impl Reader {
         // An absolute path stays right whatever directory the process is in later.
         let base = std::path::absolute(&base).unwrap_or(base);
         let has_file = file.is_some();
-        let mut reader = Self { values: BTreeMap::new(), base, has_file, notes: Vec::new(), problems: Vec::new() };
+        let env = surroundings.env.clone();
+        let mut reader = Self { values: BTreeMap::new(), base, has_file, env, notes: Vec::new(), problems: Vec::new() };
         if let Some(file) = file {
             let text = load::read(&file)?;
             let document = Value::parse(&text).map_err(|problem| LoadError::Parse { file: file.clone(), problem })?;
@@ -252,6 +255,24 @@ impl Reader {
     /// A path, made absolute from the file's directory.
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         self.non_empty(key).map(|text| self.absolute(&text))
+    }
+
+    /// As [`Reader::path`], with the environment's variables for `${NAME}`.
+    pub(super) fn expanded_path(&mut self, key: &str) -> Option<PathBuf> {
+        let text = self.non_empty(key)?;
+        let (mut path, mut rest) = (String::new(), text.as_str());
+        while let Some((before, after)) = rest.split_once("${") {
+            let named = after.split_once('}').and_then(|(name, after)| Some((self.env.get(name)?.clone(), after)));
+            let Some((value, after)) = named else {
+                self.problem(key, &text, "has a ${NAME} of which the environment has no value");
+                return None;
+            };
+            path.push_str(before);
+            path.push_str(&value);
+            rest = after;
+        }
+        path.push_str(rest);
+        Some(self.absolute(&path))
     }
 
     pub(super) fn absolute(&self, path: &str) -> PathBuf {

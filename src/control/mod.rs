@@ -42,6 +42,8 @@ pub struct Options {
     pub server_url: String,
     /// What strangers may do.
     pub limits: Limits,
+    /// Whether people log in by themselves, with an OpenID provider.
+    pub by_provider: bool,
     /// When it is cancelled, open connections are told to go elsewhere, and end.
     pub stop: CancellationToken,
 }

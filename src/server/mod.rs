@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::config::{Config, PolicySource};
 use crate::dns::DnsSettings;
 use crate::netmap::{Environment, Hub};
+use crate::oidc::{self, Oidc};
 use crate::policy::Policies;
 use crate::state::{ReplicaId, Settings};
 use crate::{api, cluster, control, derp, dns, metrics, web};
@@ -58,6 +59,12 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     private::settle(&config)?;
     // Sockets first: a port that is taken is told before anything is written.
     let sockets = sockets::Sockets::open(&config).await?;
+    let provider = match &config.oidc {
+        Some(rules) => {
+            Some(oidc::Found::look(rules).await.map_err(|e| StartError::new("login with OpenID Connect", e))?)
+        }
+        None => None,
+    };
 
     let cluster =
         Cluster::start(cluster_options(&config)).await.map_err(|e| StartError::new("starting the cluster", e))?;
@@ -79,6 +86,15 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
 
     // One for each that is told: a notification is for one waiter.
     let (reload, reload_certificate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let oidc = provider.map(|found| {
+        let environment = oidc::Environment {
+            cluster: cluster.clone(),
+            policies: policies.clone(),
+            server_url: config.server_url.as_str().to_owned(),
+            limits: config.limits,
+        };
+        found.serve(environment, stop.clone())
+    });
     let edges = Edges {
         config: &config,
         cluster: &cluster,
@@ -86,6 +102,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         policies: &policies,
         relay: relay.as_ref(),
         derp_map,
+        oidc,
         stop: &stop,
     };
     let routers = edges.routers(recorder);
@@ -138,12 +155,13 @@ struct Edges<'a> {
     policies: &'a Arc<Policies>,
     relay: Option<&'a relay::Parts>,
     derp_map: watch::Receiver<Arc<crate::tailcfg::DerpMap>>,
+    oidc: Option<Arc<Oidc>>,
     stop: &'a CancellationToken,
 }
 
 impl Edges<'_> {
     fn routers(self, recorder: metrics::Handle) -> Routers {
-        let Self { config, cluster, hub, policies, relay, derp_map, stop } = self;
+        let Self { config, cluster, hub, policies, relay, derp_map, oidc, stop } = self;
         let api = api::Options {
             cluster: cluster.clone(),
             policies: policies.clone(),
@@ -154,7 +172,9 @@ impl Edges<'_> {
         };
         let server_url = config.server_url.as_str().to_owned();
         let hosts = hosts(config, cluster);
-        let pages = web::Options { cluster: cluster.clone(), server_url: server_url.clone(), hosts: hosts.clone() };
+        let by_provider = oidc.is_some();
+        let pages =
+            web::Options { cluster: cluster.clone(), server_url: server_url.clone(), hosts: hosts.clone(), oidc };
         let mut public = web::router(pages)
             .merge(control::router(control::Options {
                 cluster: cluster.clone(),
@@ -162,6 +182,7 @@ impl Edges<'_> {
                 policies: policies.clone(),
                 server_url,
                 limits: config.limits,
+                by_provider,
                 stop: stop.clone(),
             }))
             .merge(derp::verify_router(derp::verify_against(cluster)))

@@ -1,7 +1,10 @@
 //! The only way to change state: what edges may ask for.
 
 use super::record::*;
-use super::{AdoptedKey, ApiKeyId, AuthId, AuthKeyId, Deed, Import, NodeId, Origin, ReplicaId, SshCheck, Time, UserId};
+use super::{
+    AdoptedKey, ApiKeyId, AuthId, AuthKeyId, Deed, Import, NodeId, Origin, ProviderUser, ReplicaId, SshCheck, Time,
+    UserId,
+};
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -10,7 +13,7 @@ use std::net::IpAddr;
 
 /// The newest format of commands that this release can apply. A kind of command
 /// or field that older releases do not know raises it: see [`Command::format`].
-pub const COMMAND_FORMAT: u32 = 3;
+pub const COMMAND_FORMAT: u32 = 4;
 
 /// A command on its way through the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +79,9 @@ pub enum Command {
     DeleteUser {
         id: UserId,
     },
+    /// Somebody logged in with an identity provider: the user that it knows by this
+    /// identity is made, or has what the provider says now.
+    PutProviderUser(ProviderUser),
 
     CreatePreAuthKey {
         prefix: String,
@@ -133,6 +139,9 @@ pub enum Command {
         /// As [`Registration::v4_pools`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         v4_pools: Vec<Ipv4Net>,
+        /// When what the provider said ends; a machine that asked for an expiry has that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider_expiry: Option<Time>,
     },
     /// A verdict without a node: `auth approve` (of an SSH check) or `auth reject`.
     DecideLogin {
@@ -316,6 +325,7 @@ impl Command {
             Command::CreateUser { .. } => "CreateUser",
             Command::RenameUser { .. } => "RenameUser",
             Command::DeleteUser { .. } => "DeleteUser",
+            Command::PutProviderUser(_) => "PutProviderUser",
             Command::CreatePreAuthKey { .. } => "CreatePreAuthKey",
             Command::ExpirePreAuthKey { .. } => "ExpirePreAuthKey",
             Command::DeletePreAuthKey { .. } => "DeletePreAuthKey",
@@ -358,6 +368,8 @@ impl Command {
     /// would not give.
     pub fn format(&self) -> u32 {
         match self {
+            Command::PutProviderUser(_) => 4,
+            Command::ApproveLogin { provider_expiry: Some(_), .. } => 4,
             Command::UseApiKeys(_) | Command::Note(_) => 3,
             Command::CreateApiKey { role, owner, .. } if !role.is_admin() || !owner.is_empty() => 3,
             Command::SetStanding { .. }

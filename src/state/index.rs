@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Indexes {
     pub user_by_name: OrdMap<String, UserId>,
+    /// Of users that came from an identity provider.
+    pub user_by_provider_id: OrdSet<(String, UserId)>,
     pub auth_key_by_prefix: OrdMap<String, AuthKeyId>,
     pub api_key_by_prefix: OrdMap<String, ApiKeyId>,
 
@@ -50,6 +52,8 @@ pub(super) fn none<K, R>(_: &mut Indexes, _: &K, _: Option<&R>, _: Option<&R>) {
 pub(super) fn users(ix: &mut Indexes, id: &UserId, old: Option<&User>, new: Option<&User>) {
     let name = |user: &User| user.name.clone();
     move_unique(&mut ix.user_by_name, *id, old.map(name), new.map(name));
+    let identity = |user: &User| (!user.provider_id.is_empty()).then(|| (user.provider_id.clone(), *id));
+    move_member(&mut ix.user_by_provider_id, old.and_then(identity), new.and_then(identity));
 }
 
 pub(super) fn pre_auth_keys(ix: &mut Indexes, id: &AuthKeyId, old: Option<&PreAuthKey>, new: Option<&PreAuthKey>) {

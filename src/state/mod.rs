@@ -22,6 +22,7 @@ mod index;
 mod key_hash;
 mod names;
 mod outcome;
+mod provider;
 mod record;
 mod ssh_check;
 mod table;
@@ -43,6 +44,7 @@ pub use id::{ApiKeyId, AuthId, AuthIdError, AuthKeyId, NodeId, ReplicaId, UserId
 pub use import::{AdoptedKey, Import, Imported, LastNumbers, given_name_fault, label_of, user_name_fault};
 pub use key_hash::{BcryptHash, KeyHash, KeyHashError};
 pub use outcome::{Done, Outcome, Refused, tagged_devices};
+pub use provider::ProviderUser;
 pub use record::{
     Allocation, ApiKey, ApiKeyRole, Endpoint, Node, Owner, PendingLogin, PolicyText, PreAuthKey, RegisterMethod, Relay,
     Replica, RoleError, SecretHash, ServerKeys, SessionId, Settings, Standing, Tag, TagError, User, Verdict,

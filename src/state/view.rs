@@ -166,6 +166,13 @@ impl State {
         self.user(*self.indexes.user_by_name.get(name)?)
     }
 
+    /// The user that an identity provider knows by this identity.
+    pub fn user_by_provider_id(&self, provider_id: &str) -> Option<&Arc<User>> {
+        let first = (provider_id.to_owned(), UserId(0));
+        let (found, id) = self.indexes.user_by_provider_id.range(first..).next()?;
+        self.user(*id).filter(|_| found == provider_id)
+    }
+
     /// By id, ascending.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> + '_ {
         self.tables.nodes.values()

@@ -1,13 +1,15 @@
 //! The pages that a client sends its user to: what to do about a pending login.
 //!
-//! Any replica shows them. They change nothing: an administrator decides with
-//! the command line, so that whoever has the link cannot let himself in.
+//! Any replica shows them. With an OpenID provider they send the browser there. Without,
+//! they change nothing: an administrator decides with the command line, so that whoever has
+//! the link cannot let himself in.
 
 use super::Options;
 use super::error::error_page;
 use super::page::{Page, escape};
-use super::ssh_check;
+use super::{oidc, ssh_check};
 use crate::cluster::{Cluster, Unavailable};
+use crate::oidc::Purpose;
 use crate::state::{AuthId, NodeId, PendingLogin, State as View, Time, Verdict};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -27,7 +29,7 @@ async fn register(
     Path(auth_id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    show(&options.cluster, &auth_id, query.as_deref(), waiting_registration).await
+    show(&options, &auth_id, query.as_deref(), waiting_registration).await
 }
 
 /// The page of an SSH session that has to be let through, or of a login.
@@ -37,19 +39,20 @@ async fn check(
     RawQuery(query): RawQuery,
 ) -> Response {
     if let Ok(id) = auth_id.parse()
-        && let Some(response) = ssh_check::show(&options.cluster, &id, query.as_deref()).await
+        && let Some(response) = ssh_check::show(&options, &id, query.as_deref()).await
     {
         return response;
     }
-    show(&options.cluster, &auth_id, query.as_deref(), waiting_check).await
+    show(&options, &auth_id, query.as_deref(), waiting_check).await
 }
 
 async fn show(
-    cluster: &Cluster,
+    options: &Options,
     auth_id: &str,
     query: Option<&str>,
     waiting: fn(&PendingLogin, Time) -> Page,
 ) -> Response {
+    let cluster = &options.cluster;
     let Ok(auth_id) = auth_id.parse::<AuthId>() else {
         return error_page(
             StatusCode::BAD_REQUEST,
@@ -63,7 +66,31 @@ async fn show(
         return ([(header::CACHE_CONTROL, "no-store")], state).into_response();
     }
     match find(cluster, &auth_id).await {
-        Ok(LoginState::Waiting(login)) => waiting(&login, now(&cluster.view())).into_response(),
+        Ok(LoginState::Waiting(login)) => match oidc::redirect(options, Purpose::Registration, &auth_id) {
+            Some(to_provider) => to_provider,
+            None => {
+                let page = waiting(&login, now(&cluster.view()));
+                if options.oidc.is_some() { page.note(NO_PROVIDER).into_response() } else { page.into_response() }
+            }
+        },
+        decided => decision(cluster, decided),
+    }
+}
+
+/// A provider is configured, but was not found yet.
+pub const NO_PROVIDER: &str = "Usually one logs in with the network's OpenID provider, which cannot be reached at the \
+                               moment. To try again, load this page again.";
+
+/// The page of a login that was decided meanwhile.
+pub async fn show_decided(cluster: &Cluster, auth_id: &AuthId) -> Response {
+    decision(cluster, find(cluster, auth_id).await)
+}
+
+fn decision(cluster: &Cluster, state: Result<LoginState, Unavailable>) -> Response {
+    match state {
+        Ok(LoginState::Waiting(_)) => {
+            Page::new("Waiting", "Waiting").text("Nobody has decided about this yet.").into_response()
+        }
         Ok(LoginState::Registered(node)) => registered(&cluster.view(), node).into_response(),
         Ok(LoginState::Approved) => {
             Page::new("Approved", "Approved").text("You are done here: you can close this page.").into_response()
@@ -128,7 +155,7 @@ async fn find(cluster: &Cluster, auth_id: &AuthId) -> Result<LoginState, Unavail
     }
 }
 
-fn now(view: &View) -> Time {
+pub fn now(view: &View) -> Time {
     Time::now().max(view.clock())
 }
 
@@ -171,7 +198,7 @@ fn waiting_check(login: &PendingLogin, now: Time) -> Page {
 
 /// What is known of the machine that asks. Its own words: escaped, short, and
 /// kept from changing the direction of the text around them.
-fn facts(login: &PendingLogin) -> String {
+pub fn facts(login: &PendingLogin) -> String {
     /// Longer names say nothing more.
     const SHOWN: usize = 100;
     let info = &login.hostinfo;
@@ -188,7 +215,7 @@ fn facts(login: &PendingLogin) -> String {
     format!("<dl>{}</dl>", shown.collect::<String>())
 }
 
-fn left(login: &PendingLogin, now: Time) -> String {
+pub fn left(login: &PendingLogin, now: Time) -> String {
     let left = login.deadline.since(now).as_millis() as u64;
     match left.div_ceil(60_000) {
         0 | 1 => "The link expires within a minute.".into(),
@@ -197,14 +224,18 @@ fn left(login: &PendingLogin, now: Time) -> String {
 }
 
 fn registered(view: &View, node: NodeId) -> Page {
-    let page = Page::new("Node registered", "Node registered");
+    Page::new("Node registered", "Node registered").text(&registered_text(view, node))
+}
+
+/// What there is to say about a machine that is in.
+pub fn registered_text(view: &View, node: NodeId) -> String {
     match view.node(node) {
-        Some(node) => page.text(&format!(
+        Some(node) => format!(
             "You are done: the machine is part of the network, under the name {}. It connects by itself; you can close \
              this page.",
             node.given_name
-        )),
-        None => page.text("The machine was registered, and has been deleted since."),
+        ),
+        None => "The machine was registered, and has been deleted since.".into(),
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! | Path | What |
 //! |---|---|
-//! | `/register/{auth_id}`, `/auth/{auth_id}` | what to do about a pending login |
+//! | `/register/{auth_id}`, `/auth/{auth_id}` | what to do about a pending login; to the OpenID provider, if there is one |
+//! | `/oidc/callback`, `/register/confirm/{auth_id}` | back from the provider |
 //! | `/apple`, `/apple/{platform}`, `/windows` | how to point a client at this server |
 //! | `/health`, `/livez`, `/readyz`, `/version` | for machines that watch this one |
 //! | `/`, `/favicon.ico`, `/robots.txt` | what browsers and robots ask for |
@@ -20,6 +21,7 @@ mod hosts;
 mod icon;
 mod log;
 mod login;
+mod oidc;
 mod page;
 mod ssh_check;
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub use error::error_page;
 pub use hosts::{Hosts, LocalIp};
 
 use crate::cluster::Cluster;
+use crate::oidc::Oidc;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
@@ -44,17 +47,23 @@ pub struct Options {
     pub server_url: String,
     /// The names under which the pages are shown.
     pub hosts: Hosts,
+    /// How people log in by themselves; `None`: administrators let their machines in.
+    pub oidc: Option<Arc<Oidc>>,
 }
 
 /// The pages. Its fallback answers every path that nobody else has with an
 /// error page, so merge it with routers that have no fallback.
 pub fn router(options: Options) -> Router {
-    let pages = Router::new()
+    let mut pages = Router::new()
         .route("/", get(page::blank))
         .route("/favicon.ico", get(icon::icon))
         .merge(login::routes())
-        .merge(devices::routes())
-        .layer(from_fn_with_state(options.hosts.clone(), hosts::only_ours));
+        .merge(devices::routes());
+    if options.oidc.is_some() {
+        pages = pages.merge(oidc::routes());
+    }
+    let pages = no_foreign_origin(pages, options.hosts.clone());
+    let pages = pages.layer(from_fn_with_state(options.hosts.clone(), hosts::only_ours));
     pages.merge(health::routes()).fallback(error::not_found).with_state(Arc::new(options))
 }
 
@@ -77,6 +86,6 @@ pub fn inside(router: Router, hosts: Hosts) -> Router {
 
 /// For a router whose operations change something: only this server's own pages, and
 /// programs that are no browsers, may use it.
-pub fn no_foreign_origin(router: Router, hosts: Hosts) -> Router {
+pub fn no_foreign_origin<S: Clone + Send + Sync + 'static>(router: Router<S>, hosts: Hosts) -> Router<S> {
     router.layer(from_fn_with_state(hosts, hosts::no_foreign_origin))
 }

@@ -15,6 +15,7 @@ pub struct Page {
     body: String,
     /// Whether the page looks for a change of its own state (see `SCRIPT`).
     watch: Option<&'static str>,
+    has_form: bool,
 }
 
 impl Page {
@@ -22,7 +23,7 @@ impl Page {
     pub fn new(title: &str, heading: &str) -> Self {
         let mut body = String::new();
         let _ = write!(body, "<h1>{}</h1>", escape(heading));
-        Self { status: StatusCode::OK, title: format!("Quorumscale - {title}"), body, watch: None }
+        Self { status: StatusCode::OK, title: format!("Quorumscale - {title}"), body, watch: None, has_form: false }
     }
 
     /// Another status than 200.
@@ -71,6 +72,19 @@ impl Page {
         self.html(&format!("<p><a href=\"{target}\">{}</a></p>", escape(text)))
     }
 
+    /// A hidden field, and a button that posts it to a path of this server.
+    pub fn form(mut self, action: &str, (name, value): (&str, &str), button: &str) -> Self {
+        self.has_form = true;
+        self.html(&format!(
+            "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"{}\" value=\"{}\">\
+             <button type=\"submit\">{}</button></form>",
+            escape(action),
+            escape(name),
+            escape(value),
+            escape(button)
+        ))
+    }
+
     /// Something that is HTML already. Whoever writes it escapes what is foreign.
     pub fn html(mut self, html: &str) -> Self {
         self.body.push_str(html);
@@ -93,7 +107,12 @@ impl IntoResponse for Page {
         );
         let mut response = (self.status, Html(html)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+        headers
+            .insert(header::CONTENT_SECURITY_POLICY, if self.has_form { FORM_POLICY.clone() } else { POLICY.clone() });
+        if self.has_form {
+            // Else the browser would not say that the form comes from here.
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -128,16 +147,20 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Only this style and this script run, named by their hashes.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("'none'"));
+/// The same, with forms for this server.
+static FORM_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("'self'"));
+
+fn policy(form_action: &str) -> HeaderValue {
     let hash = |text: &str| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
         hash(STYLE),
         hash(SCRIPT)
     );
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
-});
+}
 
 const STYLE: &str = r#"
 :root{--ink:#1d2733;--soft:#5a6878;--paper:#f4f6f9;--card:#fff;--line:#d9e0e8;--accent:#1f5fae;--code:#eef2f7}

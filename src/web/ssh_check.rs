@@ -1,11 +1,14 @@
 //! The page of an SSH session that somebody has to let through (protocol section 5.9).
 //!
-//! Like the pages of logins it changes nothing: an administrator decides with the
-//! command line, so that whoever has the link cannot let himself in.
+//! Like the pages of logins it sends the browser to the OpenID provider, whose word about
+//! the source's owner is enough; without one an administrator decides with the command line,
+//! so that whoever has the link cannot let himself in.
 
 use super::error::error_page;
+use super::login::NO_PROVIDER;
 use super::page::{Page, escape};
-use crate::cluster::Cluster;
+use super::{Options, oidc};
+use crate::oidc::Purpose;
 use crate::state::{AuthId, NodeId, Owner, SshCheck, SshVerdict, State as View, Time};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +18,8 @@ const WAITING: &str = "waiting";
 
 /// The page, or with the query `state` what its script compares; `None`: no session has
 /// this id as far as anybody knows.
-pub async fn show(cluster: &Cluster, id: &AuthId, query: Option<&str>) -> Option<Response> {
+pub async fn show(options: &Options, id: &AuthId, query: Option<&str>) -> Option<Response> {
+    let cluster = &options.cluster;
     let here = cluster.view();
     let seen = find(&here, id).cloned();
     if query == Some("state") {
@@ -38,7 +42,11 @@ pub async fn show(cluster: &Cluster, id: &AuthId, query: Option<&str>) -> Option
         },
     };
     Some(match check.verdict {
-        SshVerdict::Waiting => waiting(&view, &check).into_response(),
+        SshVerdict::Waiting => match oidc::redirect(options, Purpose::SshSession, id) {
+            Some(to_provider) => to_provider,
+            None if options.oidc.is_some() => waiting(&view, &check).note(NO_PROVIDER).into_response(),
+            None => waiting(&view, &check).into_response(),
+        },
         SshVerdict::Approved => Page::new("Approved", "Approved")
             .text("The session goes on by itself: you can close this page.")
             .into_response(),

@@ -32,7 +32,8 @@ impl World {
             ephemeral_timeout: Duration::from_secs(120),
         });
         let hosts = Hosts::new(cluster.clone(), ["vpn.example.com".into()]);
-        let options = Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into(), hosts };
+        let options =
+            Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into(), hosts, oidc: None };
         Self { cluster, site: common(router(options), TrustedProxies::default()) }
     }
 
@@ -153,6 +154,7 @@ async fn the_page_says_what_was_decided() {
         policy_version: 0,
         seed: 0,
         v4_pools: Vec::new(),
+        provider_expiry: None,
     };
     world.cluster.write(approve).await.unwrap();
     let page = world.get(&format!("/register/{id}")).await;

@@ -9,6 +9,7 @@ mod derp;
 mod dns;
 pub(super) mod general;
 mod limits;
+mod oidc;
 
 pub(super) use general::{cli, data_dir, unix_socket};
 
@@ -46,6 +47,7 @@ pub(super) fn config(reader: &mut Reader, root: bool) -> Config {
         offline_grace: general::offline_grace(reader),
         dns: dns::dns(reader, &server_url),
         policy: general::policy(reader),
+        oidc: oidc::oidc(reader),
         log: general::log(reader),
         logtail_enabled: reader.boolean("logtail.enabled").unwrap_or(false),
         taildrop_enabled: reader.boolean("taildrop.enabled").unwrap_or(true),

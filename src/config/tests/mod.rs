@@ -3,6 +3,7 @@
 mod fuzz;
 mod keys;
 mod lookup;
+mod oidc;
 mod sections;
 
 use super::{Config, Note, Surroundings, load};

@@ -39,6 +39,7 @@ pub(super) fn router(options: &Options) -> Router {
         policies: options.policies.clone(),
         server_url: server_url.clone(),
         logins: logins.clone(),
+        by_provider: options.by_provider,
         patience: ssh::PATIENCE,
     };
     let registrar = Registrar {

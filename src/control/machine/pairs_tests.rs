@@ -157,7 +157,18 @@ impl World {
         let (owner, method) = (Owner::User(user), RegisterMethod::Cli);
         let auth_id = id.clone();
         let (seed, v4_pools) = (1, Vec::new());
-        self.cluster.write(Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed, v4_pools }).await
+        self.cluster
+            .write(Command::ApproveLogin {
+                auth_id,
+                user,
+                owner,
+                method,
+                policy_version,
+                seed,
+                v4_pools,
+                provider_expiry: None,
+            })
+            .await
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Sessions {
     /// This replica's own, without a slash at its end.
     pub server_url: String,
     pub logins: Arc<Logins>,
+    /// Whether people log in by themselves, with an OpenID provider.
+    pub by_provider: bool,
     /// [`PATIENCE`], but for tests.
     pub patience: Duration,
 }
@@ -163,8 +165,11 @@ impl Sessions {
         match self.cluster.write(Command::StartSshCheck(check)).await {
             Ok(_) => Ok(Action {
                 message: format!(
-                    "# This session waits until an administrator lets it through. Send them this page:\r\n\
-                     #\r\n#    {}/auth/{id}\r\n#\r\n",
+                    "# {}\r\n#\r\n#    {}/auth/{id}\r\n#\r\n",
+                    match self.by_provider {
+                        true => "This session waits until you have logged in here:",
+                        false => "This session waits until an administrator lets it through. Send them this page:",
+                    },
                     self.server_url
                 ),
                 hold_and_delegate: session.url(&id),

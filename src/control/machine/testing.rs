@@ -28,6 +28,7 @@ pub fn limited_router(cluster: &Cluster, server_url: &str, patience: Duration, l
         policies: Default::default(),
         server_url: server_url.clone(),
         logins: logins.clone(),
+        by_provider: false,
         patience,
     };
     let registrar = Registrar {

@@ -75,6 +75,7 @@ impl World {
             policy_version,
             seed: 1,
             v4_pools: Vec::new(),
+            provider_expiry: None,
         })
         .await;
     }

@@ -14,6 +14,8 @@ pub(super) fn record(step: &mut Step, proposal: &Proposal, done: &Done) {
     let Some(origin) = &proposal.origin else { return };
     let Some(Told { action, subject, detail }) = tell(step, &proposal.command, done) else { return };
     let list = match proposal.command {
+        // Whoever has an account at the provider can log in as often as they like.
+        Command::PutProviderUser(_) | Command::ApproveLogin { method: RegisterMethod::Oidc, .. } => AuditList::Machines,
         Command::RegisterWithKey { .. } | Command::Logout { .. } => AuditList::Machines,
         _ => AuditList::Administration,
     };
@@ -66,6 +68,11 @@ fn tell(step: &Step, command: &Command, done: &Done) -> Option<Told> {
         },
         Command::RenameUser { id, name } => told("user.rename", user_name(before, *id), format!("now {name}")),
         Command::DeleteUser { id } => told("user.delete", user_name(before, *id), ""),
+
+        Command::PutProviderUser(_) => match done {
+            Done::User(user) => provider_user(step, user),
+            _ => None,
+        },
 
         Command::CreatePreAuthKey { .. } => match done {
             Done::PreAuthKey(key) => told("preauthkey.create", auth_key(key), terms(step, key)),
@@ -165,6 +172,16 @@ fn registration(step: &Step, done: &Done) -> Option<Told> {
         Some(_) => return None,
     };
     told(action, node_name(step, *id), belongs(step, &node.owner))
+}
+
+/// Who logs in as they were is nothing new.
+fn provider_user(step: &Step, user: &User) -> Option<Told> {
+    let action = match step.before().user(user.id) {
+        None => "user.create",
+        Some(before) if **before != *user => "user.update",
+        Some(_) => return None,
+    };
+    told(action, user_name(step, user.id), format!("as {} says", user.provider_id))
 }
 
 /// The text that is in force already is no change.

@@ -37,6 +37,8 @@ pub(super) struct Approval<'a> {
     pub owner: &'a Owner,
     pub method: RegisterMethod,
     pub policy_version: u64,
+    /// Counts where the machine asked for none.
+    pub provider_expiry: Option<Time>,
     pub lot: Lot<'a>,
 }
 
@@ -58,8 +60,13 @@ pub(super) fn approve(step: &mut Step, id: &AuthId, approval: Approval) -> Outco
     }
     let existing = node_for_login(step, &login, &approval);
     register::check_node_key(step, login.node_key, login.machine_key, existing.as_deref())?;
-    let arrival =
-        Arrival { node_key: login.node_key, hostinfo: &login.hostinfo, cap_ver: login.cap_ver, expiry: login.expiry };
+    let now = step.now();
+    let arrival = Arrival {
+        node_key: login.node_key,
+        hostinfo: &login.hostinfo,
+        cap_ver: login.cap_ver,
+        expiry: login.expiry.filter(|asked| *asked > now).or(approval.provider_expiry),
+    };
     let terms = Terms { owner: approval.owner.clone(), method: approval.method, auth_key: None, ephemeral: false };
     let node = match existing {
         Some(node) => register::renew(step, node.id, &arrival, terms)?,

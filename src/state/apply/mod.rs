@@ -13,6 +13,7 @@ mod keys;
 mod login;
 mod nodes;
 mod policy;
+mod provider;
 mod register;
 pub(super) mod routes;
 mod session;
@@ -55,6 +56,7 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
         }
         Command::RenameUser { id, name } => users::rename(step, *id, name),
         Command::DeleteUser { id } => users::delete(step, *id),
+        Command::PutProviderUser(user) => provider::put(step, user),
 
         Command::CreatePreAuthKey { prefix, hash, owner, reusable, ephemeral, expiration } => {
             let kind = keys::Kind { reusable: *reusable, ephemeral: *ephemeral };
@@ -72,12 +74,13 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
 
         Command::RegisterWithKey { prefix, hash, registration } => register::with_key(step, prefix, hash, registration),
         Command::StartLogin(login) => login::start(step, login),
-        Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed, v4_pools } => {
+        Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed, v4_pools, provider_expiry } => {
             let approval = login::Approval {
                 user: *user,
                 owner,
                 method: *method,
                 policy_version: *policy_version,
+                provider_expiry: *provider_expiry,
                 lot: register::Lot { seed: *seed, v4_pools },
             };
             login::approve(step, auth_id, approval)

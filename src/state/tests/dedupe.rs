@@ -95,6 +95,7 @@ fn what_a_proposer_adds_by_itself_does_not_make_another_request() {
         policy_version: 0,
         seed,
         v4_pools: Vec::new(),
+        provider_expiry: None,
     };
     let first = keyed(world.proposal(approve(1)), "k");
     let outcome = world.apply(&first);

@@ -11,6 +11,7 @@ fn approve(login: &PendingLogin, user: u64, owner: Owner) -> Command {
         policy_version: 0,
         seed: 0,
         v4_pools: Vec::new(),
+        provider_expiry: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod login;
 mod nodes;
 mod policy;
 mod properties;
+mod provider;
 mod register;
 mod routes;
 mod sessions;

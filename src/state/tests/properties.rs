@@ -100,7 +100,15 @@ fn command(world: &World, draw: &Draw) -> Command {
             policy_version: world.state.policy_version(),
             seed: u64::from(b),
             v4_pools: Vec::new(),
+            provider_expiry: None,
         },
+        15 if b == 5 => Command::PutProviderUser(ProviderUser {
+            provider_id: format!("https://id.example.com/{}", a % 3),
+            name: (a % 2 == 0).then(|| format!("user-{}", a % 5)),
+            display_name: String::new(),
+            email: (a % 4 == 0).then(|| format!("user-{}", a % 7)),
+            profile_pic_url: String::new(),
+        }),
         15 => Command::StartSshCheck(ssh_check(world, id, NodeId(u64::from(b)), a)),
         18 if b % 3 == 0 => {
             let auth_id = ssh_check(world, id, id, a).id;

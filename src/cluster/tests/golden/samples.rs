@@ -6,9 +6,9 @@
 use crate::cluster::wire::*;
 use crate::state::{
     AdoptedKey, Allocation, ApiKey, ApiKeyId, ApiKeyRole, AuthKeyId, Command, Deed, Endpoint, Expiry, Import, KeyHash,
-    LastNumbers, Node, NodeId, NodeUpdate, Origin, Owner, PendingLogin, PreAuthKey, Proposal, RegisterMethod,
-    Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId, Settings, SshCheck,
-    SshVerdict, Standing, Tag, Time, User, UserId, Verdict,
+    LastNumbers, Node, NodeId, NodeUpdate, Origin, Owner, PendingLogin, PreAuthKey, Proposal, ProviderUser,
+    RegisterMethod, Registration, Relay, Replica, ReplicaId, Report, RequestId, SecretHash, ServerKeys, SessionId,
+    Settings, SshCheck, SshVerdict, Standing, Tag, Time, User, UserId, Verdict,
 };
 use crate::tailcfg::{CapVer, DiscoKey, Hostinfo, MachineKey, NodeKey};
 use ipnet::IpNet;
@@ -205,7 +205,14 @@ fn after(command: &Command) -> Option<Command> {
             email: "alice@example.com".into(),
             profile_pic_url: "https://example.com/alice.png".into(),
         },
-        Command::CreateUser { .. } => Command::RenameUser { id: UserId(1), name: "alicia".into() },
+        Command::CreateUser { .. } => Command::PutProviderUser(ProviderUser {
+            provider_id: "https://id.example.com/carol".into(),
+            name: Some("carol".into()),
+            display_name: "Carol".into(),
+            email: Some("carol@example.com".into()),
+            profile_pic_url: "https://example.com/carol.png".into(),
+        }),
+        Command::PutProviderUser(_) => Command::RenameUser { id: UserId(1), name: "alicia".into() },
         Command::RenameUser { .. } => {
             Command::SetPolicy { text: "{\"acls\": []}".into(), author: "socket".into(), expected_version: Some(0) }
         }
@@ -257,6 +264,7 @@ fn after(command: &Command) -> Option<Command> {
             policy_version: 1,
             seed: 8,
             v4_pools: Vec::new(),
+            provider_expiry: None,
         },
         Command::ApproveLogin { .. } => Command::DecideLogin { auth_id: auth_id(), approve: false },
         Command::DecideLogin { .. } => Command::SetTags { id: NodeId(1), tags: tags(), policy_version: 1 },
