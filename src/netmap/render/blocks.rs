@@ -3,6 +3,7 @@
 use super::Json;
 use crate::netmap::frame;
 use crate::netmap::meters::METERS;
+use crate::netmap::splice::Part;
 use crate::state::State;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -26,7 +27,7 @@ const SPARE: usize = 16;
 pub struct Block {
     peers: Vec<Json>,
     plain: OnceLock<Bytes>,
-    packed: OnceLock<Bytes>,
+    packed: OnceLock<Part>,
 }
 
 impl Block {
@@ -35,12 +36,15 @@ impl Block {
         Self { peers, plain: OnceLock::new(), packed: OnceLock::new() }
     }
 
-    /// The block's JSON, or a zstd frame of it: made when it is first asked for.
-    pub fn body(&self, zstd: bool) -> Bytes {
-        match zstd {
-            true => self.packed.get_or_init(|| frame::compress_shared(&self.json()).into()).clone(),
-            false => self.plain.get_or_init(|| self.json().into()).clone(),
-        }
+    /// The block's JSON: made when it is first asked for.
+    pub fn plain(&self) -> Bytes {
+        self.plain.get_or_init(|| self.json().into()).clone()
+    }
+
+    /// The block's JSON, compressed: made when it is first asked for.
+    pub fn packed(&self) -> Part {
+        let pack = |json: Vec<u8>| Part::new(frame::compress_shared(&json), json.len());
+        self.packed.get_or_init(|| pack(self.json())).clone()
     }
 
     fn json(&self) -> Vec<u8> {
@@ -103,9 +107,9 @@ mod tests {
         let first = blocks.get(3, shown.clone());
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown.clone())));
         let other = blocks.get(3, vec![shown[0].clone(), peers(&["b2"])[0].clone()]);
-        assert_eq!(other.body(false), &br#","a","b2""#[..]);
+        assert_eq!(other.plain(), &br#","a","b2""#[..]);
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown)));
-        assert_eq!(zstd::decode_all(&first.body(true)[..]).unwrap(), br#","a","b""#);
+        assert_eq!(first.packed().blocks.as_ptr(), first.packed().blocks.as_ptr());
     }
 
     #[test]

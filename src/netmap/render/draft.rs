@@ -5,6 +5,7 @@ use super::blocks::Block;
 use super::message::Message;
 use crate::netmap::frame;
 use crate::netmap::meters::METERS;
+use crate::netmap::splice::{self, Part};
 use crate::state::Time;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// What ends a message that has blocks.
 const TAIL: &[u8] = b"]}";
-static TAIL_ZSTD: LazyLock<Bytes> = LazyLock::new(|| frame::compress(TAIL).into());
+static LAST: LazyLock<Bytes> = LazyLock::new(|| splice::last(TAIL).into());
 
 /// How many messages are remembered, and how long they may be: one change is one
 /// message for all who see it, and few changes are under way at a time.
@@ -86,13 +87,17 @@ impl Press {
         if blocks.is_empty() {
             return vec![frame::frame(&own, zstd)];
         }
-        let (own, tail) = match zstd {
-            true => (frame::compress(&own), TAIL_ZSTD.clone()),
-            false => (own, Bytes::from_static(TAIL)),
+        let (first, rest): (Vec<u8>, Vec<Bytes>) = match zstd {
+            true => {
+                let packed: Vec<Part> = blocks.iter().map(|block| block.packed()).collect();
+                let own = Part::new(frame::compress(&own), own.len());
+                let length = own.length + packed.iter().map(|part| part.length).sum::<usize>() + TAIL.len();
+                let first = [&splice::head(length), &own.blocks[..]].concat();
+                (first, packed.into_iter().map(|part| part.blocks).chain([LAST.clone()]).collect())
+            }
+            false => (own, blocks.iter().map(|block| block.plain()).chain([Bytes::from_static(TAIL)]).collect()),
         };
-        let bodies = blocks.iter().map(|block| block.body(zstd));
-        let rest: Vec<Bytes> = bodies.chain([tail]).collect();
-        let mut parts = vec![frame::begin(&own, rest.iter().map(Bytes::len).sum())];
+        let mut parts = vec![frame::begin(&first, rest.iter().map(Bytes::len).sum())];
         parts.extend(rest);
         parts
     }
