@@ -22,10 +22,18 @@ const FORMS: usize = 8;
 /// Blocks beyond twice the nodes that there are, before those of nobody are swept out.
 const SPARE: usize = 16;
 
-/// Neighbours as they follow others in a list: a comma comes before each.
+/// Neighbours in a list of peers.
 #[derive(Debug)]
 pub struct Block {
     peers: Vec<Json>,
+    /// As the first of the list, and as others: with a comma before each.
+    first: Forms,
+    other: Forms,
+}
+
+/// What was made of a block, each when it is first asked for.
+#[derive(Debug, Default)]
+struct Forms {
     plain: OnceLock<Bytes>,
     packed: OnceLock<Part>,
 }
@@ -33,24 +41,30 @@ pub struct Block {
 impl Block {
     /// Of at least one peer.
     pub fn new(peers: Vec<Json>) -> Self {
-        Self { peers, plain: OnceLock::new(), packed: OnceLock::new() }
+        Self { peers, first: Forms::default(), other: Forms::default() }
     }
 
-    /// The block's JSON: made when it is first asked for.
-    pub fn plain(&self) -> Bytes {
-        self.plain.get_or_init(|| self.json().into()).clone()
+    /// The block's JSON.
+    pub fn plain(&self, is_first: bool) -> Bytes {
+        self.forms(is_first).plain.get_or_init(|| self.json(is_first).into()).clone()
     }
 
-    /// The block's JSON, compressed: made when it is first asked for.
-    pub fn packed(&self) -> Part {
+    /// The block's JSON, compressed.
+    pub fn packed(&self, is_first: bool) -> Part {
         let pack = |json: Vec<u8>| Part::new(frame::compress_shared(&json), json.len());
-        self.packed.get_or_init(|| pack(self.json())).clone()
+        self.forms(is_first).packed.get_or_init(|| pack(self.json(is_first))).clone()
     }
 
-    fn json(&self) -> Vec<u8> {
+    fn forms(&self, is_first: bool) -> &Forms {
+        if is_first { &self.first } else { &self.other }
+    }
+
+    fn json(&self, is_first: bool) -> Vec<u8> {
         let mut json = Vec::with_capacity(self.peers.iter().map(|peer| peer.get().len() + 1).sum());
         for peer in &self.peers {
-            json.push(b',');
+            if !(is_first && json.is_empty()) {
+                json.push(b',');
+            }
             json.extend_from_slice(peer.get().as_bytes());
         }
         METERS.rendered_bytes.increment(json.len() as u64);
@@ -107,9 +121,10 @@ mod tests {
         let first = blocks.get(3, shown.clone());
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown.clone())));
         let other = blocks.get(3, vec![shown[0].clone(), peers(&["b2"])[0].clone()]);
-        assert_eq!(other.plain(), &br#","a","b2""#[..]);
+        assert_eq!(other.plain(false), &br#","a","b2""#[..]);
+        assert_eq!(other.plain(true), &br#""a","b2""#[..]);
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown)));
-        assert_eq!(first.packed().blocks.as_ptr(), first.packed().blocks.as_ptr());
+        assert_eq!(first.packed(true).blocks.as_ptr(), first.packed(true).blocks.as_ptr());
     }
 
     #[test]
