@@ -14,6 +14,8 @@ mod frames;
 mod import;
 mod membership;
 mod metrics;
+mod oidc;
+mod oidc_browser;
 mod online;
 mod operations;
 mod policy;

@@ -13,6 +13,8 @@
 //! binary that is shipped, on a loopback address of its own, with a directory
 //! of its own.
 
+mod browser;
+mod chromium;
 mod cluster;
 mod disk;
 mod failing_disk;
@@ -21,6 +23,7 @@ mod http;
 mod network;
 mod process;
 mod programs;
+mod provider;
 mod replica;
 mod stock;
 mod stream;
@@ -28,12 +31,15 @@ mod ts2021;
 mod wait;
 mod watchers;
 
+pub use browser::{Browser, Visited};
+pub use chromium::Chromium;
 pub use cluster::{Cluster, Settings};
 pub use disk::Disk;
 pub use failing_disk::{Failing, FailingDisk};
 pub use fleet::{Fleet, Tsnet, Up};
 pub use http::{Reply, request};
 pub use network::Network;
+pub use provider::{Provider, config as provider_config};
 pub use replica::Replica;
 pub use stock::{RustClient, Tailscaled};
 pub use stream::MapStream;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The path of `tsclient`, `tailscale`, `tailscaled` or `rust-client`.
+/// The path of `tsclient`, `tailscale`, `tailscaled`, `rust-client` or the OpenID provider's script.
 /// Where `make test` has not built them, the first test to ask does.
 pub fn program(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();

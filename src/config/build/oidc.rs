@@ -163,7 +163,7 @@ fn pkce(reader: &mut Reader) -> Option<Pkce> {
         None | Some("S256") => Pkce::S256,
         Some("plain") => Pkce::Plain,
         Some(other) => {
-            reader.problem(KEY, &other.to_owned(), "must be S256 or plain");
+            reader.problem(KEY, other, "must be S256 or plain");
             Pkce::S256
         }
     };
