@@ -1,6 +1,5 @@
 //! A message between being rendered and being framed.
 
-use super::Json;
 use super::blocks::Block;
 use super::message::Message;
 use crate::netmap::frame;
@@ -130,7 +129,7 @@ mod tests {
         serde_json::from_slice(&json).unwrap()
     }
 
-    fn peers(ids: std::ops::Range<u64>) -> Vec<Json> {
+    fn peers(ids: std::ops::Range<u64>) -> Vec<super::super::Json> {
         ids.map(|id| super::super::to_json(&json!({ "ID": id }))).collect()
     }
 
