@@ -167,6 +167,9 @@ impl Reader {
     /// Notes that a key's value cannot be used.
     pub(super) fn problem(&mut self, key: &str, value: &str, why: impl Display) {
         let name = self.name(key);
+        // Not even a secret that is wrong is shown.
+        let is_secret = key.ends_with("secret") || key.ends_with("api_key");
+        let value = if is_secret && !value.is_empty() { "(redacted)" } else { value };
         let shown = if value.is_empty() { name } else { format!("{name} {value:?}") };
         self.problems.push(format!("{shown}: {why}"));
     }

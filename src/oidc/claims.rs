@@ -135,7 +135,8 @@ impl Claims {
             return Err(ClaimError::Nonce);
         }
         let subject = token.profile.sub.clone();
-        if subject.trim().is_empty() || subject.len() > LONGEST_SUBJECT {
+        // Of slashes and spaces alone nothing would be left in an identity.
+        if subject.split('/').all(|part| part.trim().is_empty()) || subject.len() > LONGEST_SUBJECT {
             return Err(ClaimError::Subject);
         }
         let mut claims = Self { issuer: token.iss, subject, expiry, ..Self::default() };

@@ -324,17 +324,15 @@ impl Oidc {
         if asserted.deadline <= self.now() {
             return Err(LoginError::Gone);
         }
-        let (node, created) = self.register(&asserted, ip).await?;
-        let view = self.environment.cluster.view();
-        let renewed = view.node(node).is_some_and(|node| node.created < created);
+        let (node, renewed) = self.register(&asserted, ip).await?;
         metrics::counter!("quorumscale_oidc_logins_total", "outcome" => "registered").increment(1);
         tracing::info!(%node, who = asserted.provider_id, %ip, "a machine was let in by the OpenID provider");
         let cookie = self.cookie(&self.confirmations, &attempt, confirm_path(id), true);
         Ok(Confirmed { node, renewed, cookie: Cookie { lives: Duration::ZERO, value: Sensitive::default(), ..cookie } })
     }
 
-    /// The node, and when its machine began to wait.
-    async fn register(&self, asserted: &Asserted, ip: IpAddr) -> Result<(NodeId, Time), LoginError> {
+    /// The node, and whether it was there before.
+    async fn register(&self, asserted: &Asserted, ip: IpAddr) -> Result<(NodeId, bool), LoginError> {
         let cluster = &self.environment.cluster;
         let seed = rand::random();
         for _ in 0..MAX_ATTEMPTS {
@@ -355,13 +353,16 @@ impl Oidc {
                 provider_expiry: asserted.expiry,
             };
             match cluster.write_once(origin(&asserted.provider_id, ip), command).await {
-                Ok(Done::Node(node)) => return Ok((node, login.created)),
+                Ok(Done::Node(node)) => return Ok((node, view.node(node).is_some())),
                 Err(WriteError::Refused(Refused::Stale)) => {}
                 // The same form, sent twice.
                 Err(WriteError::Refused(Refused::LoginDecided)) => {
                     let view = cluster.linearizable().await?;
                     match self.login(&view, &asserted.id)?.verdict {
-                        Verdict::Registered(node) if is_of(&view, node, user) => return Ok((node, login.created)),
+                        Verdict::Registered(node) if is_of(&view, node, user) => {
+                            let renewed = view.node(node).is_some_and(|node| node.created < login.created);
+                            return Ok((node, renewed));
+                        }
                         _ => return Err(Refused::LoginDecided.into()),
                     }
                 }

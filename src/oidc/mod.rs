@@ -17,6 +17,8 @@
 
 mod allowed;
 mod claims;
+#[cfg(test)]
+mod fuzz_tests;
 mod http;
 mod identity;
 mod jws;

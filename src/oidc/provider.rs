@@ -173,6 +173,10 @@ impl Provider {
 
     /// Exchanges a login's code for what the provider says of whoever logged in.
     pub async fn finish(&self, client: &Client<'_>, exchange: &Exchange<'_>) -> Result<Claims, ProviderError> {
+        if self.metadata().is_none() {
+            // A replica that has just started: somebody else sent the browser to the provider.
+            self.discover().await?;
+        }
         let metadata = self.metadata().ok_or(ProviderError::NotFound)?;
         let tokens = self.redeem(&metadata, client, exchange).await?;
         if tokens.id_token.is_empty() {

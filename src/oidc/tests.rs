@@ -98,7 +98,7 @@ impl Browser {
     }
 }
 
-fn rules(issuer: &str) -> config::Oidc {
+pub(super) fn rules(issuer: &str) -> config::Oidc {
     config::Oidc {
         issuer: issuer.into(),
         when_unavailable: WhenUnavailable::Serve,
@@ -281,6 +281,7 @@ async fn a_token_that_is_not_for_this_login_lets_nobody_in() {
         json!({ "nbf": now() + 3600 }),
         json!({ "nbf": "tomorrow" }),
         json!({ "sub": "" }),
+        json!({ "sub": " / /" }),
         json!({ "sub": "x".repeat(300) }),
         json!({ "sub": null }),
     ] {

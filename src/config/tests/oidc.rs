@@ -58,6 +58,7 @@ fn what_is_wrong_is_told_by_name() {
         ("issuer: https://id.example.com", "oidc.client_id: is missing"),
         ("issuer: https://id.example.com", "oidc.client_secret: is missing"),
         ("client_secret: hunter2, client_secret_path: /x", "oidc.client_secret too: remove one"),
+        ("client_secret: [hunter2]", "oidc.client_secret \"(redacted)\": must be one value"),
         ("scope: [profile]", "oidc.scope \"profile\": must have \"openid\""),
         ("extra_params: {state: x}", "oidc.extra_params \"state\": is what each login sends itself"),
         ("extra_params: [a]", "oidc.extra_params \"a\": must be a map"),

@@ -26,9 +26,8 @@ pub fn read(database: &Database, report: &mut Report) -> Result<Vec<User>, Datab
     let of_provider = named.iter().filter(|user| !user.provider_id.is_empty()).count();
     if of_provider > 0 {
         report.note(format!(
-            "{of_provider} users come from OpenID Connect: they keep their machines, and keep who they are at the \
-             provider; a login with it is not there yet, so new machines of theirs need \"auth register\" or a \
-             pre-authenticated key"
+            "{of_provider} users come from OpenID Connect: they keep their machines, and are who they were when they log in \
+             through the same provider (the section oidc)"
         ));
     }
     Ok(named)
