@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// The newest format of commands that this release can apply. A kind of command
 /// or field that older releases do not know raises it: see [`Command::format`].
-pub const COMMAND_FORMAT: u32 = 3;
+pub const COMMAND_FORMAT: u32 = 4;
 
 /// A command on its way through the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,13 @@ pub enum Command {
     },
     /// A registration that needs somebody's decision.
     StartLogin(PendingLogin),
+    /// The same where `limits` allows more logins than [`super::MAX_LOGINS_PER_SOURCE`] and
+    /// [`super::MAX_LOGINS`]: as many of one address, and as many in all.
+    StartBoundedLogin {
+        login: PendingLogin,
+        per_source: u64,
+        in_all: u64,
+    },
     /// Somebody decides that a pending login becomes a node. `owner` was decided by
     /// a policy of `policy_version`; refused as stale when that is no longer in force.
     ApproveLogin {
@@ -326,6 +333,7 @@ impl Command {
             Command::Note(_) => "Note",
             Command::RegisterWithKey { .. } => "RegisterWithKey",
             Command::StartLogin(_) => "StartLogin",
+            Command::StartBoundedLogin { .. } => "StartBoundedLogin",
             Command::ApproveLogin { .. } => "ApproveLogin",
             Command::DecideLogin { .. } => "DecideLogin",
             Command::Logout { .. } => "Logout",
@@ -358,6 +366,7 @@ impl Command {
     /// would not give.
     pub fn format(&self) -> u32 {
         match self {
+            Command::StartBoundedLogin { .. } => 4,
             Command::UseApiKeys(_) | Command::Note(_) => 3,
             Command::CreateApiKey { role, owner, .. } if !role.is_admin() || !owner.is_empty() => 3,
             Command::SetStanding { .. }

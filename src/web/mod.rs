@@ -22,6 +22,7 @@ mod log;
 mod login;
 mod page;
 mod ssh_check;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use error::error_page;
 pub use hosts::{Hosts, LocalIp};
 
 use crate::cluster::Cluster;
+use crate::limits::Limits;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
@@ -44,6 +46,8 @@ pub struct Options {
     pub server_url: String,
     /// The names under which the pages are shown.
     pub hosts: Hosts,
+    /// How often one address may ask for pages that the leader has to be asked about.
+    pub limits: Limits,
 }
 
 /// The pages. Its fallback answers every path that nobody else has with an
@@ -52,7 +56,7 @@ pub fn router(options: Options) -> Router {
     let pages = Router::new()
         .route("/", get(page::blank))
         .route("/favicon.ico", get(icon::icon))
-        .merge(login::routes())
+        .merge(strangers::limited(login::routes(), options.cluster.clone(), options.limits))
         .merge(devices::routes())
         .layer(from_fn_with_state(options.hosts.clone(), hosts::only_ours));
     pages.merge(health::routes()).fallback(error::not_found).with_state(Arc::new(options))
