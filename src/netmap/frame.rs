@@ -2,6 +2,7 @@
 //! (protocol section 4.2).
 
 use super::meters::METERS;
+use super::splice::WINDOW_LOG;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -13,8 +14,6 @@ use zstd::zstd_safe::CParameter;
 const LEVEL: i32 = 1;
 /// For what many streams share: it is made once, and each byte is encrypted for each.
 const SHARED_LEVEL: i32 = 3;
-/// Clients bound a decoder's memory; 512 KiB is small for all of them.
-const WINDOW_LOG: u32 = 19;
 
 /// The exact bytes that clients recognise without reading them.
 const KEEP_ALIVE: &[u8] = b"{\"KeepAlive\":true}";
@@ -35,8 +34,7 @@ pub(super) fn keep_alive(zstd: bool) -> Bytes {
     if zstd { KEEP_ALIVE_ZSTD.clone() } else { KEEP_ALIVE_PLAIN.clone() }
 }
 
-/// The beginning of a message whose body has `rest` bytes more than `body`. A body is
-/// JSON, or whole zstd frames, wherever they cut it (the Go client reads all of them).
+/// The beginning of a message whose body has `rest` bytes more than `body`.
 pub(super) fn begin(body: &[u8], rest: usize) -> Bytes {
     let length = u32::try_from(body.len() + rest).expect("a map message is far smaller than 4 GiB");
     let mut out = Vec::with_capacity(4 + body.len());
@@ -51,17 +49,13 @@ fn framed(body: &[u8]) -> Bytes {
 
 thread_local! {
     /// A compressor keeps some hundred KiB of tables, so each thread has one.
-    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor(LEVEL, true));
-    static SHARED: RefCell<Compressor<'static>> = RefCell::new(compressor(SHARED_LEVEL, false));
+    static COMPRESSOR: RefCell<Compressor<'static>> = RefCell::new(compressor(LEVEL));
+    static SHARED: RefCell<Compressor<'static>> = RefCell::new(compressor(SHARED_LEVEL));
 }
 
-/// `sized`: whether its frames say how long their content is. A message in many frames
-/// must not: the Go client's decoder would copy all that it has into a new buffer for each.
-fn compressor(level: i32, sized: bool) -> Compressor<'static> {
+fn compressor(level: i32) -> Compressor<'static> {
     let mut compressor = Compressor::new(level).expect("zstd has this level");
-    let parameters =
-        [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(sized)];
-    for parameter in parameters {
+    for parameter in [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(false)] {
         compressor.set_parameter(parameter).expect("zstd has this parameter");
     }
     compressor

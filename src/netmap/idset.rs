@@ -42,6 +42,15 @@ impl IdSet {
         };
     }
 
+    /// Sets which of the ids from `64 * high` on are in it: a bit for each.
+    pub fn set_word(&mut self, high: u64, word: u64) {
+        if word == 0 {
+            self.words.remove(&high);
+        } else {
+            self.words.insert(high, word);
+        }
+    }
+
     /// Ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.words

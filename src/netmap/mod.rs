@@ -21,6 +21,7 @@ mod registry;
 mod render;
 mod round;
 mod session;
+mod splice;
 mod stream;
 
 pub(crate) use bench::{Bench, compressed_len};

@@ -49,7 +49,7 @@ pub use in_force::Policies;
 pub use ssh::SshAnswer;
 pub use step::{Plan, Step};
 pub use told::Told;
-pub use view::{PolicyView, RulesId};
+pub use view::{PolicyView, RulesId, ViewerClass};
 
 use crate::state::{State, Tag, UserId};
 use alias::{Alias, Names};

@@ -41,6 +41,9 @@ pub(super) type ReachedByClass = HashMap<(ClassId, NodeId), Arc<[Reached]>>;
 impl PolicyView {
     /// What `viewer` is told of `peer`, which it sees.
     pub fn told(&self, state: &State, viewer: NodeId, peer: &Node) -> Told {
+        if self.tells_all_the_same(peer) {
+            return Told::default();
+        }
         if peer.approved_routes.is_empty() {
             return self.with_traits(peer.id, Told::default());
         }
@@ -52,6 +55,11 @@ impl PolicyView {
         };
         let (exits, routes) = self.routes_told(viewer, peer.id, &routes, &leads);
         self.with_traits(peer.id, Told { routes, exits, ..Told::default() })
+    }
+
+    /// Whether every viewer is told the same of `peer`: nothing beside what it is.
+    pub fn tells_all_the_same(&self, peer: &Node) -> bool {
+        peer.approved_routes.is_empty() && !self.policy.gives_traits()
     }
 
     /// What the node's own client is told of it.

@@ -23,6 +23,10 @@ impl PartialEq for RulesId {
     }
 }
 
+/// Viewers who see the same nodes, by one policy's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewerClass(Option<ClassId>);
+
 /// Answers for one version of the policy and of what it is about.
 #[derive(Debug)]
 pub struct PolicyView {
@@ -98,6 +102,20 @@ impl PolicyView {
     /// Whether `viewer` gets `peer` in its netmap: where one may reach the other, both do.
     pub fn sees(&self, viewer: &Node, peer: &Node) -> bool {
         self.is_open() || self.reach_each_other(viewer.id, peer.id)
+    }
+
+    /// Whose view of the others this viewer shares. `None`: it sees nobody.
+    pub fn viewer_class(&self, viewer: NodeId) -> Option<ViewerClass> {
+        if self.is_open() {
+            return Some(ViewerClass(None));
+        }
+        self.class_of(viewer).map(|class| ViewerClass(Some(class)))
+    }
+
+    /// Nodes whom others may see than in `other`, which is by the same rules. The work
+    /// follows the differences.
+    pub fn moved_nodes<'v>(&'v self, other: &'v Self) -> impl Iterator<Item = NodeId> + 'v {
+        self.classes.moved(&other.classes).map(|(id, ..)| id)
     }
 
     /// Whether one of these devices may reach the other.

@@ -3,6 +3,7 @@
 use super::Json;
 use crate::netmap::frame;
 use crate::netmap::meters::METERS;
+use crate::netmap::splice::Part;
 use crate::state::State;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,32 +22,49 @@ const FORMS: usize = 8;
 /// Blocks beyond twice the nodes that there are, before those of nobody are swept out.
 const SPARE: usize = 16;
 
-/// Neighbours as they follow others in a list: a comma comes before each.
+/// Neighbours in a list of peers.
 #[derive(Debug)]
 pub struct Block {
     peers: Vec<Json>,
+    /// As the first of the list, and as others: with a comma before each.
+    first: Forms,
+    other: Forms,
+}
+
+/// What was made of a block, each when it is first asked for.
+#[derive(Debug, Default)]
+struct Forms {
     plain: OnceLock<Bytes>,
-    packed: OnceLock<Bytes>,
+    packed: OnceLock<Part>,
 }
 
 impl Block {
     /// Of at least one peer.
     pub fn new(peers: Vec<Json>) -> Self {
-        Self { peers, plain: OnceLock::new(), packed: OnceLock::new() }
+        Self { peers, first: Forms::default(), other: Forms::default() }
     }
 
-    /// The block's JSON, or a zstd frame of it: made when it is first asked for.
-    pub fn body(&self, zstd: bool) -> Bytes {
-        match zstd {
-            true => self.packed.get_or_init(|| frame::compress_shared(&self.json()).into()).clone(),
-            false => self.plain.get_or_init(|| self.json().into()).clone(),
-        }
+    /// The block's JSON.
+    pub fn plain(&self, is_first: bool) -> Bytes {
+        self.forms(is_first).plain.get_or_init(|| self.json(is_first).into()).clone()
     }
 
-    fn json(&self) -> Vec<u8> {
+    /// The block's JSON, compressed.
+    pub fn packed(&self, is_first: bool) -> Part {
+        let pack = |json: Vec<u8>| Part::new(frame::compress_shared(&json), json.len());
+        self.forms(is_first).packed.get_or_init(|| pack(self.json(is_first))).clone()
+    }
+
+    fn forms(&self, is_first: bool) -> &Forms {
+        if is_first { &self.first } else { &self.other }
+    }
+
+    fn json(&self, is_first: bool) -> Vec<u8> {
         let mut json = Vec::with_capacity(self.peers.iter().map(|peer| peer.get().len() + 1).sum());
         for peer in &self.peers {
-            json.push(b',');
+            if !(is_first && json.is_empty()) {
+                json.push(b',');
+            }
             json.extend_from_slice(peer.get().as_bytes());
         }
         METERS.rendered_bytes.increment(json.len() as u64);
@@ -103,9 +121,10 @@ mod tests {
         let first = blocks.get(3, shown.clone());
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown.clone())));
         let other = blocks.get(3, vec![shown[0].clone(), peers(&["b2"])[0].clone()]);
-        assert_eq!(other.body(false), &br#","a","b2""#[..]);
+        assert_eq!(other.plain(false), &br#","a","b2""#[..]);
+        assert_eq!(other.plain(true), &br#""a","b2""#[..]);
         assert!(Arc::ptr_eq(&first, &blocks.get(3, shown)));
-        assert_eq!(zstd::decode_all(&first.body(true)[..]).unwrap(), br#","a","b""#);
+        assert_eq!(first.packed(true).blocks.as_ptr(), first.packed(true).blocks.as_ptr());
     }
 
     #[test]

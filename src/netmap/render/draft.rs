@@ -5,6 +5,7 @@ use super::blocks::Block;
 use super::message::Message;
 use crate::netmap::frame;
 use crate::netmap::meters::METERS;
+use crate::netmap::splice::{self, Part};
 use crate::state::Time;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// What ends a message that has blocks.
 const TAIL: &[u8] = b"]}";
-static TAIL_ZSTD: LazyLock<Bytes> = LazyLock::new(|| frame::compress(TAIL).into());
+static LAST: LazyLock<Bytes> = LazyLock::new(|| splice::last(TAIL).into());
 
 /// How many messages are remembered, and how long they may be: one change is one
 /// message for all who see it, and few changes are under way at a time.
@@ -25,7 +26,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(1);
 /// What a stream has to say, as far as it is its own, and what it shares.
 #[derive(Debug)]
 pub struct Draft {
-    /// All of it; or all up to the peers in `blocks`.
+    /// All of it; or all up to the list of peers, which is in `blocks`.
     own: Vec<u8>,
     blocks: Vec<Arc<Block>>,
     /// Other streams may say the very same at the same time.
@@ -39,23 +40,13 @@ impl Draft {
         Self { own: message.encode(None), blocks: Vec::new(), is_common: true }
     }
 
-    /// A complete map: `first` are the peers before those in `blocks`.
-    pub fn complete(message: &Message, first: &[Json], blocks: Vec<Arc<Block>>) -> Self {
+    /// A complete map, with the peers in `blocks`.
+    pub fn complete(message: &Message, blocks: Vec<Arc<Block>>) -> Self {
         METERS.generated_full.increment(1);
         let mut own = message.encode(Some(Time::now()));
-        if first.is_empty() {
-            return Self { own, blocks: Vec::new(), is_common: false };
-        }
-        assert_eq!(own.pop(), Some(b'}'), "a message is an object");
-        own.extend_from_slice(b",\"Peers\":[");
-        for (n, peer) in first.iter().enumerate() {
-            if n > 0 {
-                own.push(b',');
-            }
-            own.extend_from_slice(peer.get().as_bytes());
-        }
-        if blocks.is_empty() {
-            own.extend_from_slice(TAIL);
+        if !blocks.is_empty() {
+            assert_eq!(own.pop(), Some(b'}'), "a message is an object");
+            own.extend_from_slice(b",\"Peers\":[");
         }
         Self { own, blocks, is_common: false }
     }
@@ -86,13 +77,20 @@ impl Press {
         if blocks.is_empty() {
             return vec![frame::frame(&own, zstd)];
         }
-        let (own, tail) = match zstd {
-            true => (frame::compress(&own), TAIL_ZSTD.clone()),
-            false => (own, Bytes::from_static(TAIL)),
+        let (first, rest): (Vec<u8>, Vec<Bytes>) = match zstd {
+            true => {
+                let packed: Vec<Part> = blocks.iter().enumerate().map(|(n, block)| block.packed(n == 0)).collect();
+                let own = Part::new(frame::compress(&own), own.len());
+                let length = own.length + packed.iter().map(|part| part.length).sum::<usize>() + TAIL.len();
+                let first = [&splice::head(length), &own.blocks[..]].concat();
+                (first, packed.into_iter().map(|part| part.blocks).chain([LAST.clone()]).collect())
+            }
+            false => {
+                let plain = blocks.iter().enumerate().map(|(n, block)| block.plain(n == 0));
+                (own, plain.chain([Bytes::from_static(TAIL)]).collect())
+            }
         };
-        let bodies = blocks.iter().map(|block| block.body(zstd));
-        let rest: Vec<Bytes> = bodies.chain([tail]).collect();
-        let mut parts = vec![frame::begin(&own, rest.iter().map(Bytes::len).sum())];
+        let mut parts = vec![frame::begin(&first, rest.iter().map(Bytes::len).sum())];
         parts.extend(rest);
         parts
     }
@@ -139,13 +137,14 @@ mod tests {
     #[test]
     fn a_map_in_blocks_reads_as_one_message() {
         for zstd in [false, true] {
-            let blocks = [4..9, 9..10].map(|ids| Arc::new(Block::new(peers(ids))));
-            for blocks in [blocks.to_vec(), Vec::new()] {
-                let last = if blocks.is_empty() { 4 } else { 10 };
-                let draft = Draft::complete(&Message::default(), &peers(0..4), blocks);
+            let blocks = [0..4, 4..9, 9..10].map(|ids| Arc::new(Block::new(peers(ids))));
+            for (count, last) in [(3, 10), (2, 9), (1, 4)] {
+                let draft = Draft::complete(&Message::default(), blocks[..count].to_vec());
                 let map = body(Press::default().frame(draft, zstd), zstd);
                 assert_eq!(map["Peers"], (0..last).map(|id| json!({ "ID": id })).collect::<Value>());
             }
+            let map = body(Press::default().frame(Draft::complete(&Message::default(), Vec::new()), zstd), zstd);
+            assert_eq!(map.get("Peers"), None);
         }
     }
 

@@ -9,6 +9,7 @@ mod message;
 mod node;
 mod patch;
 mod profile;
+mod roster;
 mod sent;
 mod whole;
 
@@ -31,6 +32,7 @@ use dns::DnsConfigs;
 use draft::Press;
 use message::Constants;
 use node::Features;
+use roster::Rosters;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,6 +48,8 @@ pub(super) struct Renderer {
     dns: DnsConfigs,
     constants: Constants,
     features: Features,
+    /// Locked in this order, where more than one is.
+    rosters: Mutex<Rosters>,
     cache: Mutex<Cache>,
     blocks: Mutex<Blocks>,
     press: Press,
@@ -83,6 +87,7 @@ impl Renderer {
             dns: DnsConfigs::new(dns),
             constants: Constants { domain, logtail: false },
             features: Features { taildrop: true, auto_update: false },
+            rosters: Mutex::default(),
             cache: Mutex::default(),
             blocks: Mutex::default(),
             press: Press::default(),

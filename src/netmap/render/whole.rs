@@ -5,8 +5,9 @@ use super::blocks::{Block, IDS};
 use super::message::Message;
 use super::node::{self, Shown};
 use super::profile::{owner, profile};
+use super::roster::{Making, Roster};
 use super::sent::{Sent, fingerprint, told_fingerprint};
-use super::{Draft, Json, Renderer, StreamOptions, filter_json, ssh_json};
+use super::{Draft, Json, Renderer, Scene, StreamOptions, filter_json, ssh_json};
 use crate::netmap::dialplan::dial_plan;
 use crate::netmap::idset::IdSet;
 use crate::netmap::lock;
@@ -19,7 +20,7 @@ impl Renderer {
     /// name that clients take.
     pub fn whole(&self, state: &State, viewer: NodeId, options: StreamOptions) -> Option<(Draft, Sent)> {
         let (message, peers, sent) = self.whole_message(state, viewer, options)?;
-        Some((self.complete(state, &message, peers, viewer), sent))
+        Some((Draft::complete(&message, peers), sent))
     }
 
     /// The complete map for a stream that has had another one.
@@ -34,23 +35,7 @@ impl Renderer {
             message.dial_plan = Some(Default::default());
         }
         *sent = new;
-        Some(self.complete(state, &message, peers, viewer))
-    }
-
-    /// The peers come in blocks that other maps share; the first one is this map's own,
-    /// and the one that the viewer would be in.
-    fn complete(&self, state: &State, message: &Message, peers: Vec<Group>, viewer: NodeId) -> Draft {
-        let mut peers = peers.into_iter();
-        let first = peers.next().map(|group| group.peers).unwrap_or_default();
-        let mut shared = lock(&self.blocks);
-        shared.sweep(state);
-        let block = |group: Group| match group.number == viewer.0 / IDS {
-            true => Arc::new(Block::new(group.peers)),
-            false => shared.get(group.number, group.peers),
-        };
-        let blocks = peers.map(block).collect();
-        drop(shared);
-        Draft::complete(message, &first, blocks)
+        Some(Draft::complete(&message, peers))
     }
 
     fn whole_message(
@@ -58,7 +43,7 @@ impl Renderer {
         state: &State,
         viewer: NodeId,
         options: StreamOptions,
-    ) -> Option<(Message, Vec<Group>, Sent)> {
+    ) -> Option<(Message, Vec<Arc<Block>>, Sent)> {
         let scene = self.scene(state, viewer, options)?;
         let shown = Shown::new(state, scene.viewer);
         let own = node::own(&shown, &scene.told_itself(), self.features, &scene.attributes())?;
@@ -80,23 +65,7 @@ impl Renderer {
             told: HashMap::new(),
         };
         sent.users.insert(owner(scene.viewer).0);
-        let mut groups: Vec<Group> = Vec::new();
-        let mut cache = self.cache();
-        for peer in state.nodes().filter(|peer| scene.sees(peer)) {
-            let told = scene.told(peer);
-            let told_so = told_fingerprint(&told);
-            let Some(json) = cache.peer(state, peer, told) else { continue };
-            sent.set_told(peer.id.0, told_so);
-            let number = peer.id.0 / IDS;
-            match groups.last_mut().filter(|group| group.number == number) {
-                Some(group) => group.peers.push(json),
-                None => groups.push(Group { number, peers: vec![json] }),
-            }
-            sent.peers.insert(peer.id.0);
-            sent.expired.set(peer.id.0, peer.expired);
-            sent.users.insert(owner(peer).0);
-        }
-        drop(cache);
+        let blocks = self.peers(&scene, &mut sent);
         let message = Message {
             node: Some(own.json),
             derp_map: Some(derp_map),
@@ -108,12 +77,61 @@ impl Renderer {
             constants: Some(self.constants.clone()),
             ..Message::default()
         };
-        Some((message, groups, sent))
+        Some((message, blocks, sent))
     }
-}
 
-/// Peers whose ids divided by [`IDS`] are `number`; at least one.
-struct Group {
-    number: u64,
-    peers: Vec<Json>,
+    /// All peers, in blocks that other maps share, but for the block that the viewer would be
+    /// in, and those of which it may be told something that others are not.
+    fn peers(&self, scene: &Scene, sent: &mut Sent) -> Vec<Arc<Block>> {
+        let Some(roster) = self.roster(scene) else { return Vec::new() };
+        let mut blocks = Vec::with_capacity(roster.segments.len());
+        for segment in &roster.segments {
+            let is_own = segment.number == scene.viewer.id.0 / IDS;
+            if segment.is_common && !is_own {
+                sent.peers.set_word(segment.number, segment.ids);
+                sent.expired.set_word(segment.number, segment.expired);
+                segment.users.iter().for_each(|user| _ = sent.users.insert(*user));
+                blocks.push(segment.block.clone());
+                continue;
+            }
+            let peers = self.peers_of(segment.number, scene, sent);
+            if !peers.is_empty() {
+                blocks.push(match is_own {
+                    true => Arc::new(Block::new(peers)),
+                    false => lock(&self.blocks).get(segment.number, peers),
+                });
+            }
+        }
+        blocks
+    }
+
+    fn roster(&self, scene: &Scene) -> Option<Arc<Roster>> {
+        if scene.options.omit_peers {
+            return None;
+        }
+        let class = scene.policy.viewer_class(scene.viewer.id)?;
+        let mut rosters = lock(&self.rosters);
+        let (mut cache, mut blocks) = (lock(&self.cache), lock(&self.blocks));
+        blocks.sweep(scene.state);
+        let making = Making { state: scene.state, policy: &scene.policy, cache: &mut cache, blocks: &mut blocks };
+        Some(rosters.get(scene.viewer, class, making))
+    }
+
+    /// Peers whose ids divided by [`IDS`] are `number`, as this viewer is told of them.
+    fn peers_of(&self, number: u64, scene: &Scene, sent: &mut Sent) -> Vec<Json> {
+        let mut cache = self.cache();
+        let mut peers = Vec::new();
+        for id in number * IDS..(number + 1) * IDS {
+            let Some(peer) = scene.state.node(NodeId(id)).filter(|peer| scene.sees(peer)) else { continue };
+            let told = scene.told(peer);
+            let told_so = told_fingerprint(&told);
+            let Some(json) = cache.peer(scene.state, peer, told) else { continue };
+            sent.set_told(id, told_so);
+            sent.peers.insert(id);
+            sent.expired.set(id, peer.expired);
+            sent.users.insert(owner(peer).0);
+            peers.push(json);
+        }
+        peers
+    }
 }
