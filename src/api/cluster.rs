@@ -3,10 +3,11 @@
 use super::audit::deed;
 use super::body::{Body, Kind, Shape};
 use super::problem::ApiError;
-use super::request::{Once, Reading, id};
+use super::recorder::Recorder;
+use super::request::{Once, Params, Reading, id};
 use super::{Options, types};
-use crate::cluster::{Asked, ClusterStatus, Rotation, Unavailable, Verification};
-use crate::state::{Command, Deed, ReplicaId};
+use crate::cluster::{ClusterStatus, Rotation, Unavailable, Verification};
+use crate::state::ReplicaId;
 use axum::body::Body as Bytes;
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -85,24 +86,9 @@ async fn add(
     Body(body): Body<AddMember>,
 ) -> Result<Json<types::Empty>, ApiError> {
     let id = replica(&body.id)?;
-    options.cluster.add(id, body.address.clone()).await?;
-    record(&options, once, deed("replica.add", format!("replica {id}"), format!("at {}", body.address))).await;
+    let recorder = Recorder::begin(&options, once, "replica.add", format!("replica {id}"), &body.address).await?;
+    recorder.end(options.cluster.add(id, body.address).await).await?;
     Ok(Json(types::Empty {}))
-}
-
-/// The change is made, whether it can be recorded or not: what it was is in the log then.
-async fn record(options: &Options, once: Once, deed: Deed) {
-    // The key would name two different writes.
-    let asked = Asked { idempotency_key: None, ..once.0 };
-    let by = asked.origin.as_ref().map(|origin| origin.by.clone()).unwrap_or_default();
-    let has_quorum = *options.cluster.quorum().borrow();
-    let written = match has_quorum {
-        true => options.cluster.write_once(asked, Command::Note(deed.clone())).await,
-        false => Err(Unavailable::NoQuorum.into()),
-    };
-    if let Err(error) = written {
-        tracing::warn!(by, ?deed, %error, "done, but not in the audit record");
-    }
 }
 
 async fn promote(
@@ -111,8 +97,8 @@ async fn promote(
     Path(member): Path<String>,
 ) -> Result<Json<types::Empty>, ApiError> {
     let id = replica(&member)?;
-    options.cluster.promote(id).await?;
-    record(&options, once, deed("replica.promote", format!("replica {id}"), "")).await;
+    let recorder = Recorder::begin(&options, once, "replica.promote", format!("replica {id}"), "").await?;
+    recorder.end(options.cluster.promote(id).await).await?;
     Ok(Json(types::Empty {}))
 }
 
@@ -122,18 +108,18 @@ async fn remove(
     Path(member): Path<String>,
 ) -> Result<Json<types::Empty>, ApiError> {
     let id = replica(&member)?;
-    let deed = deed("replica.remove", format!("replica {id}"), "");
-    // A replica that was removed can record nothing any more.
-    if id == options.cluster.id() {
-        record(&options, once, deed).await;
-        options.cluster.remove(id).await?;
-    } else {
-        options.cluster.remove(id).await?;
-        record(&options, once, deed).await;
+    let recorder = Recorder::begin(&options, once, "replica.remove", format!("replica {id}"), "").await?;
+    let removed = options.cluster.remove(id).await;
+    match removed {
+        // It can record nothing any more.
+        Ok(_) if id == options.cluster.id() => {}
+        other => drop(recorder.end(other).await?),
     }
     Ok(Json(types::Empty {}))
 }
 
+/// A leader whose disk takes no writes has to be able to hand over: what it cannot record
+/// before, its successor records after.
 async fn lead(
     State(options): State<Arc<Options>>,
     once: Once,
@@ -141,21 +127,31 @@ async fn lead(
 ) -> Result<Json<LeaderAnswer>, ApiError> {
     let to = body.id.as_deref().map(replica).transpose()?;
     let leader = options.cluster.transfer_leader(to).await?;
-    record(&options, once, deed("leader.transfer", format!("replica {leader}"), "")).await;
+    Recorder::note(&options, &once, deed("leader.transfer", format!("replica {leader}"), "")).await;
     Ok(Json(LeaderAnswer { leader }))
 }
 
 async fn rotate(State(options): State<Arc<Options>>, once: Once) -> Result<Json<Rotation>, ApiError> {
-    let rotation = options.cluster.rotate_secret().await?;
-    record(&options, once, deed("secret.rotate", "cluster secret", format!("to {}", rotation.secret))).await;
-    Ok(Json(rotation))
+    let recorder = Recorder::begin(&options, once, "secret.rotate", "cluster secret".into(), "").await?;
+    let rotated = options.cluster.rotate_secret().await;
+    let secret = rotated.as_ref().map(|rotation| rotation.secret.to_string()).unwrap_or_default();
+    Ok(Json(recorder.about(format!("to {secret}")).end(rotated).await?))
 }
 
-/// Whoever has a backup has the server's keys, so that taking one is recorded; only without
-/// a quorum, when nothing can be, the log alone tells of it.
-async fn backup(State(options): State<Arc<Options>>, once: Once, Reading(view): Reading) -> Result<Response, ApiError> {
+/// Whoever has a backup has the server's keys, so that taking one is recorded first. Where
+/// that cannot be (no quorum, no room on a disk) only `?stale=true` gives one, and the log tells of it.
+async fn backup(
+    State(options): State<Arc<Options>>,
+    once: Once,
+    params: Params,
+    Reading(view): Reading,
+) -> Result<Response, ApiError> {
     let parts = options.cluster.backup(view).ok_or(Unavailable::NoQuorum)?;
-    record(&options, once, deed("backup.take", "the whole state and the server's keys", "")).await;
+    let deed = deed("backup.take", "the whole state and the server's keys", "");
+    match params.text("stale") {
+        "true" => Recorder::note(&options, &once, deed).await,
+        _ => Recorder::must_note(&options, &once, deed).await?,
+    }
     let body = Bytes::from_stream(tokio_stream::wrappers::ReceiverStream::new(parts));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }

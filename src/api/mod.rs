@@ -50,6 +50,7 @@ mod policy_explain;
 mod policy_history;
 pub mod preauthkeys;
 mod problem;
+mod recorder;
 mod render;
 mod request;
 mod routes;

@@ -41,6 +41,10 @@ pub struct Options {
     pub disk_reserve: u64,
     /// A sync that takes longer is slow; zero: none is.
     pub slow_sync: Duration,
+    /// Handshakes at the port for peers at one time: a bound on what strangers can make this
+    /// replica do. With more, the address that has the most loses its oldest, so that no
+    /// stranger keeps a peer out.
+    pub peer_handshakes: usize,
 }
 
 impl Options {

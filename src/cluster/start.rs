@@ -50,7 +50,8 @@ async fn assemble(options: Options, runtime: OwnRuntime) -> Result<Arc<Replica>,
     let tls = PeerTls::new(&secrets, options.id).map_err(|e| StartError::Config(e.to_string()))?;
     let listener = match options.listen_addr {
         Some(address) => {
-            Some(Listener::bind(address, tls.clone()).await.map_err(|source| StartError::Listen { address, source })?)
+            let listener = Listener::bind(address, tls.clone(), options.peer_handshakes).await;
+            Some(listener.map_err(|source| StartError::Listen { address, source })?)
         }
         None => None,
     };

@@ -81,6 +81,7 @@ impl Field {
             scrub_interval: Duration::ZERO,
             disk_reserve: 100 << 20,
             slow_sync: Duration::ZERO,
+            peer_handshakes: 256,
         }
     }
 

@@ -231,3 +231,35 @@ async fn a_flood_of_logins_is_refused_without_a_write_and_pushes_none_out() {
         assert!(world.cluster.view().login(&id).is_some(), "{url} still waits");
     }
 }
+
+#[tokio::test]
+async fn logouts_of_nodes_that_are_not_there_are_limited_by_address_and_limit_nothing_else() {
+    let world = World::new(Limits { lookups_per_minute: 5, ..limits() }).await;
+    let key = world.key("0123456789ab").await;
+    let flood = world.connect(FLOOD, &PrivateKey::generate()).await;
+    let log_out = json!({
+        "Version": 142, "NodeKey": NodeKey([9; 32]).to_string(), "Expiry": "2001-01-01T00:00:00Z", "Hostinfo": {},
+    });
+    for _ in 0..5 {
+        assert_eq!(flood.ask("POST", "/machine/register", log_out.to_string()).await.0, StatusCode::OK);
+    }
+    let limited = flood.ask("POST", "/machine/register", log_out.to_string()).await.0;
+    assert_eq!(limited, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(register(&flood, None).await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(register(&flood, Some(&key)).await.2["MachineAuthorized"], true, "a key is another kind");
+    // Now it is a node.
+    assert_eq!(flood.ask("POST", "/machine/register", log_out.to_string()).await.0, StatusCode::OK);
+    let client = world.connect(CLIENT, &PrivateKey::generate()).await;
+    assert!(register(&client, None).await.2["AuthURL"].as_str().is_some_and(|url| !url.is_empty()));
+}
+
+#[tokio::test]
+async fn more_logins_may_wait_where_the_limits_say_so() {
+    let world = World::new(Limits { pending_logins_per_address: 70, ..limits() }).await;
+    let flood = world.connect(FLOOD, &PrivateKey::generate()).await;
+    for number in 0..70 {
+        let (status, _, answer) = register(&flood, None).await;
+        assert_eq!(status, StatusCode::OK, "login {number}: {answer}");
+    }
+    assert_eq!(register(&flood, None).await.0, StatusCode::TOO_MANY_REQUESTS);
+}

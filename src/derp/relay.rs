@@ -17,9 +17,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections that were not let in yet. Each may cost a TLS handshake and some 50 KiB
-/// for as long as [`super::session::HANDSHAKE_TIMEOUT`], and anyone can open them.
-const MAX_NEWCOMERS: usize = 1024;
 /// How long [`Relay::shutdown`] waits for last frames to be written.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Over how long clients that are told of a restart spread their return, so that
@@ -41,6 +38,9 @@ pub struct Options {
     /// How many different nodes may be connected. Each costs a file descriptor and some
     /// 50 KiB, and at most about 2 MiB while it does not read what it is sent.
     pub max_clients: usize,
+    /// How many connections may be in their handshake. Each may cost a TLS handshake and some
+    /// 50 KiB for as long as `HANDSHAKE_TIMEOUT`, and anyone can open them.
+    pub max_newcomers: usize,
 }
 
 /// A relay. Cloning is cheap, and all clones are the same relay.
@@ -75,7 +75,7 @@ impl Newcomer {
 impl Relay {
     /// A relay without clients. Call it after [`crate::metrics::install`], or it counts nothing.
     pub fn new(options: Options) -> Self {
-        let Options { key, admit, bootstrap, max_clients } = options;
+        let Options { key, admit, bootstrap, max_clients, max_newcomers } = options;
         let inner = Inner {
             key,
             admit,
@@ -84,7 +84,7 @@ impl Relay {
             meters: Meters::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            newcomers: Crowd::new(MAX_NEWCOMERS),
+            newcomers: Crowd::new(max_newcomers),
             problem: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -8,6 +8,7 @@
 //! | handshakes under way | [`FairQueue`] | they wait, one address after the other |
 //! | connections that have proven nothing | [`Crowd`] | the address with the most loses its oldest |
 //! | keys that are none | [`Budget`] | the next ones are answered "later" without being looked up |
+//! | questions to the leader about what nobody here knows | [`Budget`] | the same |
 //!
 //! Who has proven to be a node is in none of them.
 
@@ -35,6 +36,14 @@ pub struct Limits {
     /// Keys that are none, of one address, in a minute: keys for nodes by themselves, API
     /// keys by themselves.
     pub failed_keys_per_minute: u32,
+    /// Questions of one address in a minute about what this replica does not know, and has
+    /// to ask the leader about. Map requests, registrations, SSH sessions and pages of logins
+    /// are counted each by themselves.
+    pub lookups_per_minute: u32,
+    /// Connections to the relay that it has not let in yet.
+    pub relay_handshakes: usize,
+    /// Handshakes at the port for peers.
+    pub peer_handshakes: usize,
     /// Logins of one address that wait for somebody's decision.
     pub pending_logins_per_address: usize,
     /// Logins that are kept in all.
@@ -49,6 +58,10 @@ impl Default for Limits {
             handshakes: 512,
             handshakes_per_address: 128,
             failed_keys_per_minute: 60,
+            lookups_per_minute: 600,
+            // Each may cost a TLS handshake and some 50 KiB for as long as a handshake may take.
+            relay_handshakes: 1024,
+            peer_handshakes: 256,
             pending_logins_per_address: crate::state::MAX_LOGINS_PER_SOURCE,
             pending_logins: crate::state::MAX_LOGINS,
         }

@@ -146,7 +146,7 @@ impl World {
             let oidc = Found::look(&rules).await.unwrap().serve(environment, stop.clone());
             let names = (1..=3).map(|n| format!("vpn{n}.example.com"));
             let hosts = web::Hosts::new(cluster.clone(), names);
-            let options = web::Options { cluster: cluster.clone(), server_url, hosts, oidc: Some(oidc) };
+            let options = web::Options { cluster: cluster.clone(), server_url, hosts, limits, oidc: Some(oidc) };
             sites.push(web::common(web::router(options), web::TrustedProxies::default()));
         }
         Self { cluster, fake, sites, _stop: stop.drop_guard() }

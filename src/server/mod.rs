@@ -173,8 +173,13 @@ impl Edges<'_> {
         let server_url = config.server_url.as_str().to_owned();
         let hosts = hosts(config, cluster);
         let by_provider = oidc.is_some();
-        let pages =
-            web::Options { cluster: cluster.clone(), server_url: server_url.clone(), hosts: hosts.clone(), oidc };
+        let pages = web::Options {
+            cluster: cluster.clone(),
+            server_url: server_url.clone(),
+            hosts: hosts.clone(),
+            limits: config.limits,
+            oidc,
+        };
         let mut public = web::router(pages)
             .merge(control::router(control::Options {
                 cluster: cluster.clone(),
@@ -240,6 +245,7 @@ fn cluster_options(config: &Config) -> cluster::Options {
         scrub_interval: section.scrub_interval,
         disk_reserve: section.disk_reserve,
         slow_sync: section.slow_sync,
+        peer_handshakes: config.limits.peer_handshakes,
         autopilot: section.autopilot,
         election_timeout: section.election_timeout.clone(),
     }

@@ -35,6 +35,7 @@ impl Parts {
             admit: if section.verify_clients { derp::verify_against(cluster) } else { derp::admit_all() },
             bootstrap: bootstrap(config, cluster),
             max_clients: MAX_CLIENTS,
+            max_newcomers: config.limits.relay_handshakes,
         });
         let (listener, cert_sha256) = match section.listener {
             RelayListener::Main => (None, None),

@@ -126,6 +126,13 @@ pub enum Command {
     },
     /// A registration that needs somebody's decision.
     StartLogin(PendingLogin),
+    /// The same where `limits` allows more logins than [`super::MAX_LOGINS_PER_SOURCE`] and
+    /// [`super::MAX_LOGINS`]: as many of one address, and as many in all.
+    StartBoundedLogin {
+        login: PendingLogin,
+        per_source: u64,
+        in_all: u64,
+    },
     /// Somebody decides that a pending login becomes a node. `owner` was decided by
     /// a policy of `policy_version`; refused as stale when that is no longer in force.
     ApproveLogin {
@@ -336,6 +343,7 @@ impl Command {
             Command::Note(_) => "Note",
             Command::RegisterWithKey { .. } => "RegisterWithKey",
             Command::StartLogin(_) => "StartLogin",
+            Command::StartBoundedLogin { .. } => "StartBoundedLogin",
             Command::ApproveLogin { .. } => "ApproveLogin",
             Command::DecideLogin { .. } => "DecideLogin",
             Command::Logout { .. } => "Logout",
@@ -368,7 +376,7 @@ impl Command {
     /// would not give.
     pub fn format(&self) -> u32 {
         match self {
-            Command::PutProviderUser(_) => 4,
+            Command::StartBoundedLogin { .. } | Command::PutProviderUser(_) => 4,
             Command::ApproveLogin { provider_expiry: Some(_), .. } => 4,
             Command::UseApiKeys(_) | Command::Note(_) => 3,
             Command::CreateApiKey { role, owner, .. } if !role.is_admin() || !owner.is_empty() => 3,

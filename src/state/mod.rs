@@ -33,7 +33,7 @@ mod time;
 mod touched;
 mod view;
 
-pub use apply::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
+pub use apply::{LOGINS_BOUND, LOGINS_PER_SOURCE_BOUND, MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
 pub use audit::{AuditRecord, Deed, Origin};
 pub use bookkeeping::LEADER_PULSE;
 pub use change::{Batch, Change, NodeChange};

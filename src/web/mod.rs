@@ -24,6 +24,7 @@ mod login;
 mod oidc;
 mod page;
 mod ssh_check;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use error::error_page;
 pub use hosts::{Hosts, LocalIp};
 
 use crate::cluster::Cluster;
+use crate::limits::Limits;
 use crate::oidc::Oidc;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -47,6 +49,8 @@ pub struct Options {
     pub server_url: String,
     /// The names under which the pages are shown.
     pub hosts: Hosts,
+    /// How often one address may ask for pages that the leader has to be asked about.
+    pub limits: Limits,
     /// How people log in by themselves; `None`: administrators let their machines in.
     pub oidc: Option<Arc<Oidc>>,
 }
@@ -57,10 +61,10 @@ pub fn router(options: Options) -> Router {
     let mut pages = Router::new()
         .route("/", get(page::blank))
         .route("/favicon.ico", get(icon::icon))
-        .merge(login::routes())
+        .merge(strangers::limited(login::routes(), options.cluster.clone(), options.limits))
         .merge(devices::routes());
     if options.oidc.is_some() {
-        pages = pages.merge(oidc::routes());
+        pages = pages.merge(strangers::limited(oidc::routes(), options.cluster.clone(), options.limits));
     }
     let pages = no_foreign_origin(pages, options.hosts.clone());
     let pages = pages.layer(from_fn_with_state(options.hosts.clone(), hosts::only_ours));

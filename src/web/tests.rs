@@ -2,6 +2,7 @@
 
 use super::{Hosts, LocalIp, Options, TrustedProxies, common, inside, no_foreign_origin, router};
 use crate::cluster::Cluster;
+use crate::limits::Limits;
 use crate::state::{Allocation, AuthId, Command, Owner, PendingLogin, RegisterMethod, Settings, Time, UserId, Verdict};
 use crate::tailcfg::{CapVer, Hostinfo, MachineKey, NodeKey};
 use axum::Router;
@@ -32,8 +33,9 @@ impl World {
             ephemeral_timeout: Duration::from_secs(120),
         });
         let hosts = Hosts::new(cluster.clone(), ["vpn.example.com".into()]);
-        let options =
-            Options { cluster: cluster.clone(), server_url: "https://vpn.example.com?a&b".into(), hosts, oidc: None };
+        let limits = Limits { lookups_per_minute: LOOKUPS, ..Limits::default() };
+        let server_url = "https://vpn.example.com?a&b".into();
+        let options = Options { cluster: cluster.clone(), server_url, hosts, limits, oidc: None };
         Self { cluster, site: common(router(options), TrustedProxies::default()) }
     }
 
@@ -75,6 +77,8 @@ impl World {
     }
 }
 
+/// More than any other test here asks for.
+const LOOKUPS: u32 = 20;
 const QUARTER: Duration = Duration::from_secs(900);
 
 #[tokio::test]
@@ -347,4 +351,27 @@ async fn a_page_of_another_site_changes_nothing() {
         assert_eq!(world.status(&api, method, "/api/v1/user", &headers).await, status, "{method} {host} {origin}");
     }
     assert_eq!(world.status(&api, "POST", "/api/v1/user", &[]).await, 200, "a program has no origin");
+}
+
+#[tokio::test]
+async fn links_that_are_none_are_limited_by_address_and_keep_nobody_from_a_page_that_is_there() {
+    let world = World::new();
+    let waiting = world.login("laptop", QUARTER).await;
+    let unknown = AuthId::generate();
+    for page in ["register", "auth"].iter().cycle().take(LOOKUPS as usize) {
+        assert_eq!(world.get(&format!("/{page}/{unknown}")).await.status, 410);
+    }
+    let limited = world.get(&format!("/register/{unknown}")).await;
+    assert_eq!(limited.status, 429, "{}", limited.text);
+    assert!(limited.text.contains("Load this page again in "), "{}", limited.text);
+    let seconds: u64 = limited.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    for _ in 0..LOOKUPS {
+        assert_eq!(world.get(&format!("/register/{waiting}")).await.status, 200);
+    }
+    assert_eq!(world.get(&format!("/register/{waiting}")).await.status, 429);
+    assert_eq!(world.get(&format!("/register/{waiting}?state")).await.text, "waiting", "the page itself goes on");
+    world.decide(&waiting, false).await;
+    assert_eq!(world.get(&format!("/register/{waiting}")).await.status, 200, "what is decided costs nobody anything");
+    assert_eq!(world.get("/apple").await.status, 200);
 }

@@ -99,6 +99,7 @@ pub const FLOODS: &[Flood] = &[
     Flood { name: "answers that are not read", each: 300, work: |t, f, c| Box::pin(unread(t, f, c)) },
     Flood { name: "Noise handshakes that stop half-way", each: 400, work: |t, f, c| Box::pin(half_open(t, f, c)) },
     Flood { name: "Noise connections of strangers, idle", each: 300, work: |t, f, c| Box::pin(stranger(t, f, c)) },
+    Flood { name: "maps of nodes that are not there", each: 20, work: |t, f, c| Box::pin(maps(t, f, c)) },
     Flood { name: "pre-authenticated keys that are none", each: 20, work: |t, f, c| Box::pin(bad_keys(t, f, c)) },
     Flood { name: "logins that nobody decides", each: 20, work: |t, f, c| Box::pin(logins(t, f, c)) },
     Flood { name: "API keys that are none", each: 20, work: |t, f, c| Box::pin(api_keys(t, f, c)) },
@@ -219,15 +220,28 @@ async fn logins(target: Target, from: Ipv4Addr, count: Arc<Count>) {
     register_often(target, from, count, None).await;
 }
 
+async fn maps(target: Target, from: Ipv4Addr, count: Arc<Count>) {
+    let Some((machine, session)) = session(target, from, &count).await else { return };
+    let request = machine.map_request(false).to_string();
+    ask_in_session(session, "/machine/map", || request.clone(), &count).await;
+}
+
 async fn register_often(target: Target, from: Ipv4Addr, count: Arc<Count>, key: Option<String>) {
-    let Some((machine, mut session)) = session(target, from, &count).await else { return };
-    loop {
+    let Some((machine, session)) = session(target, from, &count).await else { return };
+    let body = || {
         let mut body = machine.registration();
         if let Some(key) = &key {
             body["Auth"] = json!({ "AuthKey": key });
         }
+        body.to_string()
+    };
+    ask_in_session(session, "/machine/register", body, &count).await;
+}
+
+async fn ask_in_session(mut session: Session, path: &str, body: impl Fn() -> String, count: &Count) {
+    loop {
         count.came();
-        match session.post("/machine/register", body.to_string().as_bytes()).await {
+        match session.post(path, body().as_bytes()).await {
             Ok((429, _)) => count.turned_away(),
             Ok(_) => {}
             Err(_) => return,

@@ -134,3 +134,29 @@ async fn records_come_newest_first_and_can_be_narrowed_down() {
         assert!(status == 422 && text.contains(told), "{query}: {text}");
     }
 }
+
+#[tokio::test]
+async fn what_changes_the_cluster_is_recorded_before_it_is_done_and_what_cannot_be_is_not_done() {
+    let world = World::new();
+    let member = json!({"id": 4, "address": "host:7946"});
+    let (status, reason) = world.error("POST", "/cluster/member", member.clone()).await;
+    assert_eq!(status, 409);
+    assert_eq!(backup(&world, "/cluster/snapshot").await, StatusCode::OK);
+    let expected = [
+        "replica.add | replica 4 | begun: host:7946".to_owned(),
+        format!("replica.add | replica 4 | failed: {reason}"),
+        "backup.take | the whole state and the server's keys".into(),
+    ];
+    assert_eq!(recorded(&world).await, expected);
+    world.cluster.set_quorum(false);
+    assert_eq!(world.error("POST", "/cluster/member", member).await.0, 503);
+    assert_eq!(backup(&world, "/cluster/snapshot").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(backup(&world, "/cluster/snapshot?stale=true").await, StatusCode::OK);
+}
+
+/// A backup is no text.
+async fn backup(world: &World, path: &str) -> StatusCode {
+    use tower::ServiceExt;
+    let request = request("GET", path).body(Body::empty()).unwrap();
+    world.api.clone().oneshot(request).await.unwrap().status()
+}

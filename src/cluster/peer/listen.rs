@@ -22,9 +22,6 @@ use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
-/// Handshakes at one time: a bound on what strangers can make this replica do. With more,
-/// the address that has the most loses its oldest, so that no stranger keeps a peer out.
-const HANDSHAKES: usize = 256;
 /// Connections that wait for the server.
 const WAITING: usize = 16;
 /// A stranger is mentioned in the log this often.
@@ -42,17 +39,19 @@ const GIVEN_UP: usize = crate::cluster::propose::IN_FLIGHT;
 pub struct Listener {
     socket: TcpListener,
     tls: PeerTls,
+    handshakes: Crowd,
 }
 
 impl Listener {
-    pub async fn bind(address: SocketAddr, tls: PeerTls) -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::bind(address).await?, tls })
+    /// With so many handshakes at one time.
+    pub async fn bind(address: SocketAddr, tls: PeerTls, handshakes: usize) -> io::Result<Self> {
+        Ok(Self { socket: TcpListener::bind(address).await?, tls, handshakes: Crowd::new(handshakes) })
     }
 
     /// Serves until it is dropped.
     pub async fn serve(self, server: Server, checker: Checker) {
         let (sender, accepted) = mpsc::channel(WAITING);
-        let accept = accept(self.socket, self.tls, sender);
+        let accept = accept(self.socket, self.tls, self.handshakes, sender);
         let serve = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_PATIENCE))
@@ -75,8 +74,7 @@ pub fn service(server: Server, checker: Checker) -> InterceptedService<PeerServe
     InterceptedService::new(service, checker)
 }
 
-async fn accept(socket: TcpListener, tls: PeerTls, accepted: mpsc::Sender<io::Result<PeerStream>>) {
-    let handshakes = Crowd::new(HANDSHAKES);
+async fn accept(socket: TcpListener, tls: PeerTls, handshakes: Crowd, accepted: mpsc::Sender<io::Result<PeerStream>>) {
     let strangers = Arc::new(std::sync::Mutex::new(None));
     loop {
         let (stream, address) = match socket.accept().await {

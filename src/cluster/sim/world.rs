@@ -298,6 +298,7 @@ impl World {
             scrub_interval: Duration::ZERO,
             disk_reserve: 0,
             slow_sync: Duration::ZERO,
+            peer_handshakes: 256,
             autopilot: crate::cluster::Autopilot::default(),
         }
     }

@@ -223,7 +223,9 @@ async fn during_a_rolling_upgrade_writes_go_on_without_a_record_and_with_one_aft
     field.announce().await;
     field.at(old).write(record(old, field.at(old).incarnation(), "0.0.9", 2)).await.unwrap();
     eventually("all know", || {
-        [leader, other].iter().all(|id| field.at(*id).view().replica(ReplicaId(old)).unwrap().version == "0.0.9")
+        [leader, other]
+            .iter()
+            .all(|id| field.at(*id).view().replica(ReplicaId(old)).is_some_and(|it| it.version == "0.0.9"))
     })
     .await;
     let origin = || Asked::from(crate::state::Origin { by: "root".into(), from: "here".into() });

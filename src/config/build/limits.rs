@@ -2,6 +2,7 @@
 
 use crate::config::reader::Reader;
 use crate::limits::Limits;
+use crate::state::{LOGINS_BOUND, LOGINS_PER_SOURCE_BOUND};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -26,13 +27,16 @@ pub(super) fn limits(reader: &mut Reader) -> Limits {
             default.failed_keys_per_minute,
             1..=60_000,
         ),
+        lookups_per_minute: number(reader, "limits.lookups_per_minute", default.lookups_per_minute, 1..=60_000),
+        relay_handshakes: number(reader, "limits.relay_handshakes", default.relay_handshakes, 16..=1_000_000),
+        peer_handshakes: number(reader, "limits.peer_handshakes", default.peer_handshakes, 16..=100_000),
         pending_logins_per_address: number(
             reader,
             "limits.pending_logins_per_address",
             default.pending_logins_per_address,
-            1..=default.pending_logins_per_address,
+            1..=LOGINS_PER_SOURCE_BOUND,
         ),
-        pending_logins: number(reader, "limits.pending_logins", default.pending_logins, 1..=default.pending_logins),
+        pending_logins: number(reader, "limits.pending_logins", default.pending_logins, 1..=LOGINS_BOUND),
     }
 }
 

@@ -237,3 +237,22 @@ fn dead_replicas_are_removed_only_where_a_file_says_so_and_never_rashly() {
     assert!(refused("cluster: {autopilot: {dead_server_last_contact_threshold: 10s}}").contains("at least 1m"));
     assert!(refused("cluster: {autopilot: {min_quorum: 1}}").contains("at least 3"));
 }
+
+#[test]
+fn the_limits_can_be_raised_as_far_as_memory_allows() {
+    let config = loaded("limits: {pending_logins: 100000, pending_logins_per_address: 1000, relay_handshakes: 4096}");
+    let limits = config.limits;
+    assert_eq!(
+        (limits.pending_logins, limits.pending_logins_per_address, limits.relay_handshakes),
+        (100_000, 1000, 4096)
+    );
+    for (key, value, wanted) in [
+        ("pending_logins", 100_001, "from 1 to 100000"),
+        ("pending_logins_per_address", 0, "from 1 to 1000"),
+        ("peer_handshakes", 1, "from 16 to 100000"),
+        ("lookups_per_minute", 0, "from 1 to 60000"),
+    ] {
+        let text = refused(&format!("limits: {{{key}: {value}}}"));
+        assert!(text.contains(&format!("limits.{key}")) && text.contains(wanted), "{text}");
+    }
+}

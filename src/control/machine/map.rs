@@ -2,6 +2,7 @@
 //! tailnet (protocol section 4.1).
 
 use super::known::find;
+use super::lookups::{Later, Lookups};
 use super::register::bad_request;
 use super::streams::{StreamPlace, Streams};
 use super::{Peer, body};
@@ -23,6 +24,7 @@ pub(super) struct Maps {
     pub cluster: Cluster,
     pub hub: Hub,
     pub streams: Streams,
+    pub lookups: Lookups,
 }
 
 /// Reads a map request, and answers it.
@@ -56,6 +58,8 @@ enum Refusal {
     #[error("this machine has too many map streams open: at most {max} are served", max = super::streams::MAX_STREAMS)]
     TooManyStreams,
     #[error(transparent)]
+    Later(#[from] Later),
+    #[error(transparent)]
     Write(#[from] WriteError),
 }
 
@@ -65,6 +69,10 @@ impl IntoResponse for Refusal {
         let status = match self {
             Refusal::NotFound => StatusCode::NOT_FOUND,
             Refusal::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Later(Later(seconds)) => {
+                let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
+                return (StatusCode::TOO_MANY_REQUESTS, retry_after, text).into_response();
+            }
             Refusal::Write(WriteError::Refused(
                 Refused::NodeNotFound | Refused::NodeKeyUnknown | Refused::MachineMismatch,
             )) => StatusCode::NOT_FOUND,
@@ -83,6 +91,9 @@ impl IntoResponse for Refusal {
 impl Maps {
     async fn answer(&self, peer: &Peer, request: MapRequest) -> Result<Response, Refusal> {
         let is_ours = |node: &Node| node.machine_key == peer.machine_key;
+        if !self.cluster.view().node_by_key(&request.node_key).is_some_and(|node| is_ours(node)) {
+            self.lookups.ask(peer)?;
+        }
         let (_, node) = find(&self.cluster, &request.node_key, is_ours).await.map_err(WriteError::from)?;
         // Whether the key has expired does not matter: an expired node sees that it has.
         let node = node.filter(|node| is_ours(node)).ok_or(Refusal::NotFound)?;

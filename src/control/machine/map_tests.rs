@@ -46,7 +46,7 @@ impl World {
             auto_update: false,
             offline_grace: Duration::ZERO,
         });
-        let world = Self { router: maps(&cluster, &hub), cluster, hub };
+        let world = Self { router: maps(&cluster, &hub, Default::default()), cluster, hub };
         world.join().await;
         world
     }
@@ -264,4 +264,26 @@ async fn one_machine_cannot_hold_streams_without_bound() {
     held.pop();
     let response = request(&world.router, MACHINE, "/machine/map", ask(json!({"Stream": true}))).await;
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn maps_of_nodes_that_are_not_there_are_limited_by_address_and_a_nodes_are_not() {
+    let limits = crate::limits::Limits { lookups_per_minute: 5, ..Default::default() };
+    let mut world = World::new().await;
+    world.router = maps(&world.cluster, &world.hub, limits);
+    let (stranger, elsewhere) = (MachineKey([77; 32]), MachineKey([78; 32]));
+    for _ in 0..5 {
+        assert_eq!(world.map(stranger, json!({})).await.status, StatusCode::NOT_FOUND);
+    }
+    let answer = world.map(stranger, json!({})).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{}", answer.text);
+    let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(world.map(elsewhere, json!({})).await.status, StatusCode::NOT_FOUND);
+    // A node's own maps, and its mistakes, are in no such bound.
+    for _ in 0..10 {
+        assert_eq!(world.map(MACHINE, json!({})).await.status, StatusCode::OK);
+        let other_key = json!({"NodeKey": NodeKey([99; 32])});
+        assert_eq!(world.map(MACHINE, other_key).await.status, StatusCode::NOT_FOUND);
+    }
 }

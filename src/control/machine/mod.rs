@@ -8,6 +8,7 @@ mod body;
 mod identity;
 mod known;
 mod logins;
+mod lookups;
 mod map;
 mod register;
 mod ssh;
@@ -17,12 +18,13 @@ mod trouble;
 use super::Options;
 use super::connection::Peer;
 use crate::cluster::Cluster;
-use crate::limits::Budget;
+use crate::limits::{Budget, Limits};
 use crate::netmap::Hub;
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 use logins::Logins;
+use lookups::Lookups;
 use map::Maps;
 use register::{FOLLOWUP_PATIENCE, Registrar};
 use ssh::Sessions;
@@ -40,6 +42,7 @@ pub(super) fn router(options: &Options) -> Router {
         server_url: server_url.clone(),
         logins: logins.clone(),
         by_provider: options.by_provider,
+        lookups: Lookups::new(cluster, options.limits, "SSH sessions"),
         patience: ssh::PATIENCE,
     };
     let registrar = Registrar {
@@ -49,9 +52,13 @@ pub(super) fn router(options: &Options) -> Router {
         logins,
         limits: options.limits,
         failed_keys: Budget::new(options.limits.failed_keys_per_minute),
+        lookups: Lookups::new(cluster, options.limits, "registrations"),
         patience: FOLLOWUP_PATIENCE,
     };
-    registrations(registrar).merge(ssh_actions(sessions)).merge(maps(cluster, &options.hub)).merge(others())
+    registrations(registrar)
+        .merge(ssh_actions(sessions))
+        .merge(maps(cluster, &options.hub, options.limits))
+        .merge(others())
 }
 
 fn registrations(registrar: Registrar) -> Router {
@@ -62,8 +69,9 @@ fn ssh_actions(sessions: Sessions) -> Router {
     Router::new().route("/machine/ssh/action/{src}/to/{dst}", get(ssh::endpoint)).with_state(Arc::new(sessions))
 }
 
-fn maps(cluster: &Cluster, hub: &Hub) -> Router {
-    let maps = Maps { cluster: cluster.clone(), hub: hub.clone(), streams: Streams::default() };
+fn maps(cluster: &Cluster, hub: &Hub, limits: Limits) -> Router {
+    let lookups = Lookups::new(cluster, limits, "maps");
+    let maps = Maps { cluster: cluster.clone(), hub: hub.clone(), streams: Streams::default(), lookups };
     Router::new().route("/machine/map", post(map::endpoint)).with_state(Arc::new(maps))
 }
 

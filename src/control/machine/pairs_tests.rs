@@ -85,8 +85,11 @@ impl World {
             auto_update: false,
             offline_grace: Duration::ZERO,
         });
-        let router =
-            machine_router(&cluster, "http://127.0.0.1:8080", Duration::from_millis(50)).merge(maps(&cluster, &hub));
+        let router = machine_router(&cluster, "http://127.0.0.1:8080", Duration::from_millis(50)).merge(maps(
+            &cluster,
+            &hub,
+            Default::default(),
+        ));
         let world = Self { cluster, router, _hub: hub };
         let (alice, bob) = (world.user("alice").await, world.user("bob").await);
         let tag = |name: &str| Owner::Tags([name.parse().unwrap()].into());

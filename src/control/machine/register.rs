@@ -5,6 +5,7 @@ use super::auth_key::AuthKey;
 use super::identity::answer_for;
 use super::known::{find, is_expired, is_valid};
 use super::logins::Logins;
+use super::lookups::Lookups;
 use super::trouble::Trouble;
 use super::{Peer, body};
 use crate::cluster::{Asked, Cluster, WriteError};
@@ -12,8 +13,8 @@ use crate::import::first_use;
 use crate::limits::{Budget, Limits, Source};
 use crate::policy::Policies;
 use crate::state::{
-    AdoptedKey, AuthId, Command, Done, NodeId, Origin, PendingLogin, Refused, Registration, State, Tag, Time, Verdict,
-    login_source,
+    AdoptedKey, AuthId, Command, Done, MAX_LOGINS, MAX_LOGINS_PER_SOURCE, NodeId, Origin, PendingLogin, Refused,
+    Registration, State, Tag, Time, Verdict, login_source,
 };
 use crate::tailcfg::{AuthKeyText, NodeKey, RegisterRequest, RegisterResponse, RequestError};
 use axum::body::Body;
@@ -41,6 +42,7 @@ pub(super) struct Registrar {
     pub limits: Limits,
     /// Keys that opened nothing, by the address that they came from.
     pub failed_keys: Budget,
+    pub lookups: Lookups,
     /// [`FOLLOWUP_PATIENCE`], but for tests.
     pub patience: Duration,
 }
@@ -81,7 +83,11 @@ impl Registrar {
     /// Decides about one request.
     pub async fn register(&self, peer: &Peer, request: RegisterRequest) -> Result<RegisterResponse, Trouble> {
         let asked = request.expiry.map(Time::from_jiff);
-        if asked.is_some_and(|expiry| expiry <= Time::now()) {
+        let logs_out = asked.is_some_and(|expiry| expiry <= Time::now());
+        if self.asks_the_leader(&request, logs_out) {
+            self.lookups.ask(peer)?;
+        }
+        if logs_out {
             return self.log_out(peer, &request.node_key).await;
         }
         if request.auth_key.is_none()
@@ -97,6 +103,20 @@ impl Registrar {
         match request.auth_key.clone() {
             Some(key) => self.with_key(peer, request, &key).await,
             None => self.start_login(peer, request).await,
+        }
+    }
+
+    /// Whether this replica has never heard of what the request is about. Keys that open
+    /// nothing are counted by themselves.
+    fn asks_the_leader(&self, request: &RegisterRequest, logs_out: bool) -> bool {
+        let view = self.cluster.view();
+        if view.node_by_key(&request.node_key).is_some() {
+            return false;
+        }
+        let followup = request.followup.as_deref().and_then(auth_id);
+        match followup {
+            Some(id) => view.login(&id).is_none(),
+            None => logs_out || request.auth_key.is_none(),
         }
     }
 
@@ -295,8 +315,18 @@ impl Registrar {
             verdict: Verdict::Waiting,
         };
         let answer = self.ask(&login.id);
-        self.cluster.write(Command::StartLogin(login)).await?;
+        self.cluster.write(self.bounded(login)).await?;
         Ok(answer)
+    }
+
+    /// All replicas have to decide alike about a login, so bounds above the usual ones are
+    /// in the command.
+    fn bounded(&self, login: PendingLogin) -> Command {
+        let Limits { pending_logins_per_address: per_source, pending_logins: in_all, .. } = self.limits;
+        match per_source <= MAX_LOGINS_PER_SOURCE && in_all <= MAX_LOGINS {
+            true => Command::StartLogin(login),
+            false => Command::StartBoundedLogin { login, per_source: per_source as u64, in_all: in_all as u64 },
+        }
     }
 
     /// Refuses what would be refused, without a write: anybody can ask for logins.

@@ -7,6 +7,7 @@
 
 use super::Peer;
 use super::logins::Logins;
+use super::lookups::{Later, Lookups};
 use crate::cluster::{Cluster, WriteError};
 use crate::policy::{Policies, SshAnswer};
 use crate::state::{AuthId, Command, NodeId, Refused, SshCheck, SshVerdict, State, Time};
@@ -35,6 +36,7 @@ pub(super) struct Sessions {
     pub logins: Arc<Logins>,
     /// Whether people log in by themselves, with an OpenID provider.
     pub by_provider: bool,
+    pub lookups: Lookups,
     /// [`PATIENCE`], but for tests.
     pub patience: Duration,
 }
@@ -89,6 +91,10 @@ pub(super) async fn endpoint(
         Ok(action) => Json(action).into_response(),
         Err(Trouble::NoSuchNode) => (StatusCode::NOT_FOUND, "node not found").into_response(),
         Err(Trouble::NotYours) => (StatusCode::UNAUTHORIZED, "machine key does not match").into_response(),
+        Err(Trouble::Later(later)) => {
+            let retry_after = [(header::RETRY_AFTER, later.0.to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, retry_after, later.to_string()).into_response()
+        }
         Err(Trouble::Unavailable(text)) => {
             (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], text).into_response()
         }
@@ -101,11 +107,14 @@ enum Trouble {
     NoSuchNode,
     /// It is not the machine that asks.
     NotYours,
+    /// No node, and its address asks too often.
+    Later(Later),
     Unavailable(String),
 }
 
 impl Sessions {
     async fn action(&self, peer: &Peer, source: NodeId, destination: NodeId, asked: &Asked) -> Result<Action, Trouble> {
+        self.lookups.ask(peer).map_err(Trouble::Later)?;
         let view = self.cluster.linearizable().await.map_err(|error| Trouble::Unavailable(error.to_string()))?;
         let node = view.node(destination).ok_or(Trouble::NoSuchNode)?;
         if node.machine_key != peer.machine_key {

@@ -1,5 +1,6 @@
 //! The inner endpoints without a connection, for tests.
 
+use super::lookups::Lookups;
 use super::{Logins, Peer, Registrar, Sessions, registrations, ssh_actions};
 use crate::cluster::Cluster;
 use crate::limits::{Budget, Limits};
@@ -29,6 +30,7 @@ pub fn limited_router(cluster: &Cluster, server_url: &str, patience: Duration, l
         server_url: server_url.clone(),
         logins: logins.clone(),
         by_provider: false,
+        lookups: Lookups::new(cluster, limits, "SSH sessions"),
         patience,
     };
     let registrar = Registrar {
@@ -38,6 +40,7 @@ pub fn limited_router(cluster: &Cluster, server_url: &str, patience: Duration, l
         logins,
         limits,
         failed_keys: Budget::new(limits.failed_keys_per_minute),
+        lookups: Lookups::new(cluster, limits, "registrations"),
         patience,
     };
     registrations(registrar).merge(ssh_actions(sessions)).merge(super::others())

@@ -1,5 +1,6 @@
 //! Registrations that come to nothing.
 
+use super::lookups::Later;
 use crate::cluster::{Unavailable, WriteError};
 use crate::state::Refused;
 use crate::tailcfg::{CapVer, RegisterResponse};
@@ -31,6 +32,12 @@ pub(super) enum Trouble {
 impl From<Unavailable> for Trouble {
     fn from(error: Unavailable) -> Self {
         Trouble::Unavailable(error.to_string())
+    }
+}
+
+impl From<Later> for Trouble {
+    fn from(later: Later) -> Self {
+        Trouble::Busy { text: later.to_string(), seconds: later.0 }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn relay_for_tests(admit: Admit) -> Relay {
         admit,
         bootstrap: Bootstrap::new("127.0.0.1", Vec::new),
         max_clients: 100,
+        max_newcomers: 1024,
     })
 }
 

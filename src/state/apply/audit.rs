@@ -150,6 +150,7 @@ fn tell(step: &Step, command: &Command, done: &Done) -> Option<Told> {
         | Command::ReplicaUp(_)
         | Command::ReplicaRemoved(_)
         | Command::StartLogin(_)
+        | Command::StartBoundedLogin { .. }
         | Command::ShortenExpiry { .. }
         | Command::ApproveRoutes { .. }
         | Command::StartSshCheck(_)

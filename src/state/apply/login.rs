@@ -12,16 +12,31 @@ use std::time::Duration;
 pub const MAX_LOGINS_PER_SOURCE: usize = 64;
 /// How many logins are kept in all, decided ones included: some megabytes.
 pub const MAX_LOGINS: usize = 10_000;
+/// The most that [`Command::StartBoundedLogin`] may allow for one address.
+/// Each registration counts those that wait.
+pub const LOGINS_PER_SOURCE_BOUND: usize = 1000;
+/// The most that it may allow in all: some hundred megabytes.
+pub const LOGINS_BOUND: usize = 100_000;
 /// The longest time that a login may wait, whatever its deadline says.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// A waiting login is never pushed out: when there are too many, new ones are refused.
 pub(super) fn start(step: &mut Step, login: &PendingLogin) -> Outcome {
+    start_within(step, login, MAX_LOGINS_PER_SOURCE, MAX_LOGINS)
+}
+
+/// The same with other bounds than the usual ones, as far as memory allows.
+pub(super) fn start_bounded(step: &mut Step, login: &PendingLogin, per_source: u64, in_all: u64) -> Outcome {
+    let at_most = |asked: u64, most: usize| usize::try_from(asked).unwrap_or(most).min(most);
+    start_within(step, login, at_most(per_source, LOGINS_PER_SOURCE_BOUND), at_most(in_all, LOGINS_BOUND))
+}
+
+fn start_within(step: &mut Step, login: &PendingLogin, per_source: usize, in_all: usize) -> Outcome {
     if step.login(&login.id).is_some() {
         return Err(Refused::LoginDecided);
     }
     let now = step.now();
-    if let Some(seconds) = step.wait_for_login(now, login.source, MAX_LOGINS_PER_SOURCE, MAX_LOGINS) {
+    if let Some(seconds) = step.wait_for_login(now, login.source, per_source, in_all) {
         return Err(Refused::TooManyLogins(seconds));
     }
     // The edge's clock said when; how long is what counts.

@@ -23,7 +23,7 @@ pub(super) mod tick;
 pub(super) mod users;
 
 use super::*;
-pub use login::{MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
+pub use login::{LOGINS_BOUND, LOGINS_PER_SOURCE_BOUND, MAX_LOGINS, MAX_LOGINS_PER_SOURCE};
 use step::Step;
 
 /// See [`State::apply`].
@@ -74,6 +74,9 @@ fn run(step: &mut Step, command: &Command) -> Outcome {
 
         Command::RegisterWithKey { prefix, hash, registration } => register::with_key(step, prefix, hash, registration),
         Command::StartLogin(login) => login::start(step, login),
+        Command::StartBoundedLogin { login, per_source, in_all } => {
+            login::start_bounded(step, login, *per_source, *in_all)
+        }
         Command::ApproveLogin { auth_id, user, owner, method, policy_version, seed, v4_pools, provider_expiry } => {
             let approval = login::Approval {
                 user: *user,

@@ -174,3 +174,21 @@ fn a_deadline_at_the_end_of_time_ends_no_replica() {
     assert_eq!(last.since(first), Duration::from_millis(i64::MAX as u64));
     assert_eq!(first.since(last), Duration::ZERO);
 }
+
+#[test]
+fn an_office_may_be_allowed_more_logins_than_usual() {
+    let mut world = World::new();
+    let start = |world: &World, n: usize, per_source: u64, in_all: u64| Command::StartBoundedLogin {
+        login: login(world.now, 1, &n.to_string()),
+        per_source,
+        in_all,
+    };
+    for n in 0..70 {
+        let command = start(&world, n, 70, u64::MAX);
+        world.ok(command);
+    }
+    let one_more = start(&world, 70, 70, u64::MAX);
+    assert!(matches!(world.refused(one_more), Refused::TooManyLogins(_)));
+    let in_all = start(&world, 70, 1_000, 70);
+    assert!(matches!(world.refused(in_all), Refused::TooManyLogins(_)));
+}

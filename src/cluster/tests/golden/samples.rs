@@ -174,6 +174,7 @@ fn import() -> Import {
 fn after(command: &Command) -> Option<Command> {
     let auth_id = || "hskey-authreq-0123456789abcdef01234567".parse().unwrap();
     let check_id = || "hskey-authreq-76543210fedcba9876543210".parse().unwrap();
+    let bounded_id = || "hskey-authreq-00112233445566778899aabb".parse().unwrap();
     let (machine_key, node_key) = (MachineKey([20; 32]), NodeKey([21; 32]));
     Some(match command {
         Command::Bootstrap { .. } => Command::WrapDataKey { wrapped_data_key: "wrapped again".into() },
@@ -334,7 +335,23 @@ fn after(command: &Command) -> Option<Command> {
             author: "root on replica 1".into(),
         },
         Command::Import { .. } => Command::AdoptKey { key: AdoptedKey::Api(ApiKeyId(1)), hash: SecretHash([9; 32]) },
-        Command::AdoptKey { .. } => Command::Tick,
+        Command::AdoptKey { .. } => Command::StartBoundedLogin {
+            login: PendingLogin {
+                id: bounded_id(),
+                machine_key: MachineKey([22; 32]),
+                node_key: NodeKey([23; 32]),
+                hostinfo: hostinfo("phone"),
+                cap_ver: CapVer(142),
+                expiry: None,
+                source: "192.0.2.9".parse().unwrap(),
+                created: BEGIN,
+                deadline: BEGIN + Duration::from_secs(900),
+                verdict: Verdict::Waiting,
+            },
+            per_source: 1_000,
+            in_all: 50_000,
+        },
+        Command::StartBoundedLogin { .. } => Command::Tick,
         Command::Tick => return None,
     })
 }
