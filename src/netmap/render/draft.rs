@@ -118,6 +118,7 @@ fn with_time(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Json;
     use super::*;
     use serde_json::{Value, json};
 
@@ -129,7 +130,7 @@ mod tests {
         serde_json::from_slice(&json).unwrap()
     }
 
-    fn peers(ids: std::ops::Range<u64>) -> Vec<super::super::Json> {
+    fn peers(ids: std::ops::Range<u64>) -> Vec<Json> {
         ids.map(|id| super::super::to_json(&json!({ "ID": id }))).collect()
     }
 
