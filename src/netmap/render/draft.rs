@@ -1,6 +1,5 @@
 //! A message between being rendered and being framed.
 
-use super::Json;
 use super::blocks::Block;
 use super::message::Message;
 use crate::netmap::frame;
@@ -119,6 +118,7 @@ fn with_time(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Json;
     use super::*;
     use serde_json::{Value, json};
 
