@@ -44,6 +44,7 @@ use render::Renderer;
 use session::Held;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use stream::First;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -67,7 +68,7 @@ struct Inner {
     registry: Registry,
     renderer: Renderer,
     gatherer: Gatherer,
-    pace: Pace,
+    pace: Arc<Pace>,
     /// How many streams are in somebody's hands, ended ones too.
     bodies: watch::Sender<usize>,
     /// A stream may be dropped by a thread that runs no tasks.
@@ -120,7 +121,7 @@ impl Hub {
             registry: Registry::new(cluster.clone()),
             renderer: Renderer::new(&environment),
             gatherer: Gatherer::start(cluster.clone()),
-            pace: Pace::new(),
+            pace: Arc::new(Pace::new()),
             bodies: watch::Sender::new(0),
             runtime: tokio::runtime::Handle::current(),
             cluster: cluster.clone(),
@@ -138,6 +139,7 @@ impl Hub {
     /// session ends with the stream (dropping it is enough), after the grace.
     pub async fn open(&self, update: NodeUpdate, options: StreamOptions) -> Result<MapStream, WriteError> {
         let node = update.node;
+        let waiting = self.inner.pace.wait_for_map();
         let held = Held::open(self.inner.clone(), update).await?;
         // Marks that come after this stay for the next message, unless the view has them.
         held.mailbox.take();
@@ -146,7 +148,7 @@ impl Hub {
         held.mailbox.told_everything(view.index());
         self.inner.pace.made_map();
         let first = self.inner.renderer.frame(first, options.zstd);
-        Ok(stream::stream(self.inner.clone(), held, options, first, sent))
+        Ok(stream::stream(self.inner.clone(), held, options, First { parts: first, waiting }, sent))
     }
 
     /// A lite update: answered when it is applied. Many are gathered into one command.

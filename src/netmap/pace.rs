@@ -1,7 +1,7 @@
 //! When a stream tells what changed.
 
 use super::lock;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -14,6 +14,11 @@ const MOST: Duration = Duration::from_secs(5);
 /// that come back are none.
 const STORM: u32 = 16;
 const WINDOW: Duration = Duration::from_millis(500);
+/// So many clients that wait for theirs at the same time are one too, however few get it in a
+/// window: the more nodes there are, the longer a map takes.
+const QUEUE: u32 = 6;
+/// If one of them got it so lately: those who do not read theirs must hold nobody up.
+const LATELY: Duration = Duration::from_secs(2);
 /// How many times as long as the last round took nothing is told in a storm, and how long at
 /// least: so three quarters of the time are left for those who wait for their map.
 const REST: u32 = 3;
@@ -45,6 +50,20 @@ struct Rounds {
     window: u128,
     maps: u32,
     maps_before: u32,
+    /// When the last one was made.
+    last_map: Duration,
+    /// Clients that have not read all of their complete map.
+    waiting: u32,
+}
+
+/// One client that waits for its complete map, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Pace>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.0.rounds).waiting -= 1;
+    }
 }
 
 impl Pace {
@@ -70,10 +89,15 @@ impl Pace {
         lock(&self.rounds).ended = now;
     }
 
+    /// A client asks for its complete map.
+    pub fn wait_for_map(self: &Arc<Self>) -> Waiting {
+        lock(&self.rounds).waiting += 1;
+        Waiting(self.clone())
+    }
+
     /// A client was given its complete map.
     pub fn made_map(&self) {
-        let window = self.started.elapsed().as_micros() / WINDOW.as_micros();
-        lock(&self.rounds).count_map(window);
+        lock(&self.rounds).count_map(self.started.elapsed());
     }
 
     /// When the next round is to begin, as far as is known now.
@@ -106,7 +130,9 @@ impl Rounds {
         self.ended.saturating_sub(self.begun)
     }
 
-    fn count_map(&mut self, window: u128) {
+    fn count_map(&mut self, now: Duration) {
+        let window = now.as_micros() / WINDOW.as_micros();
+        self.last_map = now;
         if window != self.window {
             self.maps_before = if window == self.window + 1 { self.maps } else { 0 };
             (self.window, self.maps) = (window, 0);
@@ -116,7 +142,8 @@ impl Rounds {
 
     fn is_storm(&self, now: Duration) -> bool {
         let is_recent = now.as_micros() / WINDOW.as_micros() <= self.window + 1;
-        is_recent && self.maps.max(self.maps_before) >= STORM
+        let is_queue = self.waiting >= QUEUE && now.saturating_sub(self.last_map) <= LATELY;
+        is_queue || is_recent && self.maps.max(self.maps_before) >= STORM
     }
 
     fn earliest(&self, now: Duration) -> Duration {
@@ -135,7 +162,7 @@ mod tests {
         let pace = Pace::new();
         assert!(pace.begin(1000 * MS));
         for _ in 0..maps {
-            lock(&pace.rounds).count_map(2);
+            lock(&pace.rounds).count_map(1000 * MS);
         }
         lock(&pace.rounds).ended = 1100 * MS;
         pace
@@ -181,12 +208,24 @@ mod tests {
     #[test]
     fn a_storm_is_over_soon_after_its_last_map() {
         let mut rounds = Rounds::default();
-        (0..STORM).for_each(|_| rounds.count_map(2));
+        (0..STORM).for_each(|_| rounds.count_map(1000 * MS));
         assert!(rounds.is_storm(1200 * MS) && rounds.is_storm(1900 * MS) && !rounds.is_storm(2000 * MS));
-        rounds.count_map(3);
+        rounds.count_map(1500 * MS);
         assert!(rounds.is_storm(1900 * MS), "the window before counts");
-        rounds.count_map(4);
+        rounds.count_map(2000 * MS);
         assert!(!rounds.is_storm(2000 * MS));
+    }
+
+    #[test]
+    fn clients_that_wait_for_their_maps_are_a_storm_as_long_as_one_gets_it_now_and_then() {
+        let pace = Arc::new(Pace::new());
+        let mut waiting: Vec<Waiting> = (0..QUEUE).map(|_| pace.wait_for_map()).collect();
+        assert!(!lock(&pace.rounds).is_storm(9000 * MS), "nobody got one yet");
+        lock(&pace.rounds).count_map(9000 * MS);
+        assert!(lock(&pace.rounds).is_storm(10_900 * MS));
+        assert!(!lock(&pace.rounds).is_storm(11_100 * MS), "they may not read");
+        waiting.pop();
+        assert!(!lock(&pace.rounds).is_storm(9000 * MS));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Nemesis<'a> {
 struct Inflicted {
     held: bool,
     slowest_stop: Option<Duration>,
+    /// One that was a member for a while.
+    spare: Option<u64>,
 }
 
 /// Whom a fault is done to, and who looks on.
@@ -106,7 +108,7 @@ impl Nemesis<'_> {
         let pause = Duration::from_millis(self.dice.between(2000, 7000));
         let from = Instant::now();
         let roles = Roles { leader, victim, witness, pause };
-        let Inflicted { held, slowest_stop } = self.inflict(cluster, fault, roles).await;
+        let Inflicted { held, slowest_stop, spare } = self.inflict(cluster, fault, roles).await;
         for id in 1..=size {
             if cluster.forget_if_ended(id) {
                 println!("          replica {id} has ended by itself: {}", last_line(&cluster.log(id)));
@@ -117,17 +119,19 @@ impl Nemesis<'_> {
         if slowest_stop.is_some_and(|stop| stop > STOP * 5) {
             self.history.wrong(format!("a graceful stop took {slowest_stop:?}"));
         }
-        let victims = match fault {
+        let mut victims: Vec<u64> = match fault {
             fault if fault.is_of_all() => (1..=size).collect(),
             fault if fault.is_of_nobody() => Vec::new(),
             _ => vec![victim],
         };
+        // Clients of others may have come to the one that is removed again.
+        victims.extend(spare);
         Attack { fault, from, to: Instant::now(), held, victims, elections: 0, spurious: 0, slowest_stop }
     }
 
     async fn inflict(&mut self, cluster: &mut Cluster, fault: Fault, roles: Roles) -> Inflicted {
         use Fault::*;
-        let mut slowest_stop = None;
+        let (mut slowest_stop, mut spare) = (None, None);
         let held = match fault {
             KillLeader | KillFollower => {
                 cluster.kill(roles.victim);
@@ -163,7 +167,11 @@ impl Nemesis<'_> {
                 cluster.run(roles.victim, &["cluster", "transfer-leader", &to]).status.success()
                     && cluster.leader(roles.victim).await == roles.victim
             }
-            Members | MembersKill | MembersLossy => self.change_members(cluster, fault, roles).await,
+            Members | MembersKill | MembersLossy => {
+                let new = cluster.start_spare().await;
+                spare = Some(new);
+                self.change_members(cluster, fault, roles, new).await
+            }
             RollingRestart => {
                 for id in 1..=self.size {
                     slowest_stop = slowest_stop.max(Some(stop(cluster, id).await));
@@ -187,7 +195,7 @@ impl Nemesis<'_> {
             }
             LoseQuorum => self.lose_quorum(cluster, roles).await,
         };
-        Inflicted { held, slowest_stop }
+        Inflicted { held, slowest_stop, spare }
     }
 
     async fn disturb_links(&mut self, cluster: &Cluster, fault: Fault, roles: Roles) -> bool {
@@ -264,8 +272,7 @@ impl Nemesis<'_> {
     }
 
     /// One more member, which becomes a voter and leaves again.
-    async fn change_members(&mut self, cluster: &mut Cluster, fault: Fault, roles: Roles) -> bool {
-        let new = cluster.start_spare().await;
+    async fn change_members(&mut self, cluster: &mut Cluster, fault: Fault, roles: Roles, new: u64) -> bool {
         let by = roles.witness;
         let (id, address) = (new.to_string(), cluster.peer_address(new));
         if fault == Fault::MembersLossy {
