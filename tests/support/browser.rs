@@ -42,10 +42,12 @@ impl Browser {
     fn keep(&mut self, host: &str, set: &str) {
         let mut attributes = set.split(';').map(str::trim);
         let (name, value) = attributes.next().and_then(|pair| pair.split_once('=')).expect("a name and a value");
-        let lower: Vec<String> = attributes.map(str::to_ascii_lowercase).collect();
-        let path = lower.iter().find_map(|attribute| attribute.strip_prefix("path=")).unwrap_or("/");
+        let attributes: Vec<(&str, &str)> = attributes.map(|a| a.split_once('=').unwrap_or((a, ""))).collect();
+        let attribute = |name: &str| attributes.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let path = attribute("path").unwrap_or("/");
         let key = (host.to_owned(), name.to_owned(), path.to_owned());
-        let is_over = lower.iter().any(|a| a == "max-age=0" || a.starts_with("expires=thu, 01 jan 1970"));
+        let is_over = attribute("max-age") == Some("0")
+            || attribute("expires").is_some_and(|at| at.starts_with("Thu, 01 Jan 1970"));
         if is_over {
             self.cookies.remove(&key)
         } else {
