@@ -1,12 +1,13 @@
 //! The steps of a login.
 
 use super::Oidc;
-use super::allowed::{self, NotAllowed};
+use super::allowed;
 use super::claims::Claims;
+use super::error::LoginError;
 use super::provider::{Client, Exchange, ProviderError};
 use super::seal::{Attempt, Sealer};
 use crate::api::owner_of_login;
-use crate::cluster::{Asked, Unavailable, WriteError};
+use crate::cluster::{Asked, WriteError};
 use crate::config::Pkce;
 use crate::limits::Source;
 use crate::sensitive::Sensitive;
@@ -18,9 +19,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long somebody may take at the provider, and how long to confirm: as long as the
@@ -30,8 +31,6 @@ const LIFETIME: Duration = Duration::from_secs(15 * 60);
 const LONGEST_PARAMETER: usize = 4096;
 /// How often an approval is decided anew because the policy changed meanwhile.
 const MAX_ATTEMPTS: usize = 5;
-/// Attempts that came back and are remembered: some hundred kilobytes.
-const MAX_USED: usize = 10_000;
 
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,39 +101,6 @@ pub struct Confirmed {
     pub renewed: bool,
     /// The form's cookie, to be taken away.
     pub cookie: Cookie,
-}
-
-/// Why a login comes to nothing. The texts are for whoever logs in.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    #[error("missing code or state parameter")]
-    MissingParameters,
-    #[error("the provider refused the login ({0})")]
-    Denied(String),
-    #[error("this login was not begun at this server")]
-    ForeignState,
-    #[error("this login took too long, or its machine does not wait any more")]
-    Gone,
-    #[error("this browser has no cookie of the login: it was begun in another browser, or cookies are switched off")]
-    NoCookie,
-    #[error("this login was begun in another browser")]
-    OtherBrowser,
-    #[error("this login came back before: each can be used once")]
-    Used,
-    #[error("too many logins came from your address: try again in {0} seconds")]
-    TooMany(u64),
-    #[error("the provider cannot be asked at the moment")]
-    ProviderUnavailable,
-    #[error("what the provider said about the login could not be verified")]
-    NotVerified,
-    #[error("{0}")]
-    NotAllowed(#[from] NotAllowed),
-    #[error("the session does not come from a machine of yours, so it is not for you to let through")]
-    NotYourSession,
-    #[error("{0}")]
-    Refused(#[from] Refused),
-    #[error("{0}")]
-    Unavailable(#[from] Unavailable),
 }
 
 /// What the browser carries to the provider and back.
@@ -450,36 +416,4 @@ fn is_of(view: &State, node: NodeId, user: UserId) -> bool {
         Owner::User(owner) => owner == user,
         Owner::Tags(_) => true,
     })
-}
-
-impl From<WriteError> for LoginError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Refused(refused) => Self::Refused(refused),
-            WriteError::Unavailable(error) => Self::Unavailable(error),
-        }
-    }
-}
-
-/// Attempts that came back to this replica. A code can be redeemed once at the provider;
-/// this keeps a repetition from asking it.
-#[derive(Default)]
-pub(super) struct Used(Mutex<HashMap<Attempt, Time>>);
-
-impl Used {
-    /// Whether it is the first time; remembered until the attempt's end.
-    fn take(&self, attempt: Attempt, now: Time, until: Time) -> bool {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= MAX_USED {
-            used.retain(|_, until| *until > now);
-        }
-        if used.len() >= MAX_USED {
-            // A map's order is random: anybody may be forgotten.
-            let some: Vec<Attempt> = used.keys().take(MAX_USED / 16).copied().collect();
-            for attempt in &some {
-                used.remove(attempt);
-            }
-        }
-        used.insert(attempt, until).is_none()
-    }
 }

@@ -9,14 +9,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `login` | the steps |
-//! | `seal` | what the browser carries, and what binds it to the browser |
+//! | `login`, `error` | the steps, and why one may fail |
+//! | `seal`, `used` | what the browser carries, and what binds it to the browser; once |
 //! | `provider`, `http` | discovery, codes for tokens, keys, user information |
 //! | `jws`, `claims` | whether a token is signed, and meant for this login |
 //! | `allowed`, `identity` | who may come in, and who that is |
 
 mod allowed;
 mod claims;
+mod error;
 #[cfg(test)]
 mod fuzz_tests;
 mod http;
@@ -26,12 +27,14 @@ mod login;
 mod provider;
 mod seal;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
+mod used;
 
 pub use allowed::NotAllowed;
-pub use login::{Begun, Confirmed, Cookie, Cookies, Finished, LoginError, Purpose, Returned};
+pub use error::LoginError;
+pub use login::{Begun, Confirmed, Cookie, Cookies, Finished, Purpose, Returned};
 
 use crate::cluster::Cluster;
 use crate::config::{self, ClientSecret, WhenUnavailable};
@@ -89,7 +92,7 @@ pub struct Oidc {
     states: Sealer,
     /// Of the form in which a person confirms.
     confirmations: Sealer,
-    used: login::Used,
+    used: used::Used,
     /// Returns from the provider, by the address that they came from.
     returns: Budget,
     conversations: Semaphore,
@@ -121,7 +124,7 @@ impl Found {
         Arc::new(Oidc {
             states: Sealer::new(&environment.cluster, "state"),
             confirmations: Sealer::new(&environment.cluster, "confirm"),
-            used: login::Used::default(),
+            used: used::Used::default(),
             returns: Budget::new(u32::try_from(environment.limits.pending_logins_per_address).unwrap_or(u32::MAX)),
             conversations: Semaphore::new(MAX_CONVERSATIONS),
             rules: self.rules,

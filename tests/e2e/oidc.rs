@@ -1,6 +1,8 @@
 //! People log in through an OpenID provider that is not ours, over replicas as they come.
 
-use crate::support::{Browser, Cluster, Fleet, Provider, Settings, Up, Visited, eventually, provider_config};
+use crate::support::{
+    Browser, Cluster, Fleet, Machine, Provider, Session, Settings, Up, Visited, eventually, provider_config, server_key,
+};
 use std::time::Duration;
 
 /// A provider that is back is found within ten seconds.
@@ -161,4 +163,63 @@ async fn a_provider_that_is_down_keeps_no_replica_from_serving_unless_it_must_be
     eventually("the replica gives up", GIVEN_UP, || cluster.has_ended(1)).await;
     assert!(cluster.log(1).contains("set oidc.only_start_if_oidc_is_available to false"), "{}", cluster.log(1));
     cluster.forget_if_ended(1);
+}
+
+const CHECKED: &str = r#"{
+  "tagOwners": {"tag:server": ["carol@example.com"]},
+  "acls": [{"action": "accept", "src": ["carol@example.com"], "dst": ["tag:server:22"]}],
+  "ssh": [{"action": "check", "checkPeriod": "1h", "src": ["carol@example.com"], "dst": ["tag:server"], "users": ["root"]}],
+}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssh_session_is_let_through_by_a_login_of_the_one_whose_machine_it_comes_from() {
+    let provider = Provider::start().await;
+    let cluster = cluster(&provider, "").await;
+    let policy = cluster.dir().join("policy.hujson");
+    std::fs::write(&policy, CHECKED).expect("a policy file");
+    cluster.ok(2, &["policy", "set", "-f", policy.to_str().expect("text")]);
+    let noise = server_key(&cluster.url(1)).await;
+
+    let laptop = Machine::new("laptop");
+    let mut asks = Session::open(cluster.address(1), &noise, &laptop).await.expect("a session");
+    let asked = asks.register(&laptop.registration()).await.expect("an answer");
+    let mut browser = Browser::default();
+    let path = path_of(asked.auth_url());
+    let done = log_in(&cluster, &provider, &mut browser, &path, "carol", [2, 3, 1]).await;
+    assert_eq!(done.reply.status, 200, "{done:?}");
+    let carol = cluster.json(1, &["users", "list"])[0]["id"].as_str().expect("an id").to_owned();
+    let key = cluster.ok(1, &["preauthkeys", "create", "--user", &carol, "--tags", "tag:server"]);
+    let server = Machine::new("server");
+    let registered = server.register(cluster.address(1), &noise, &key).await.expect("a registration");
+    assert!(registered.accepted(), "{registered:?}");
+
+    let nodes = cluster.nodes(1);
+    let id =
+        |name: &str| nodes.iter().find(|node| node["givenName"] == name).expect(name)["id"].as_str().expect("an id");
+    let path = format!("/machine/ssh/action/{}/to/{}?local_user=root", id("laptop"), id("server"));
+    let mut one = Session::open(cluster.address(1), &noise, &server).await.expect("a session");
+    let (_, text) = one.get(&path).await.expect("an answer");
+    let hold: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(
+        hold["message"].as_str().is_some_and(|message| message.contains("until you have logged in here")),
+        "{hold}"
+    );
+    let url =
+        hold["holdAndDelegate"].as_str().expect("a hold").strip_prefix("https://unused").expect("a path").to_owned();
+    let page = format!("/auth/{}", url.rsplit_once("auth_id=").expect("an id").1);
+
+    let other = log_in(&cluster, &provider, &mut Browser::default(), &page, "dave", [1, 2, 3]).await;
+    assert_eq!(other.reply.status, 403, "{other:?}");
+    let mut two = Session::open(cluster.address(2), &noise, &server).await.expect("a session");
+    let waits = async { two.get(&url).await.expect("an answer").1 };
+    let logs_in = async {
+        let begun = browser.ask("GET", &format!("{}{page}", cluster.url(1)), "").await;
+        let returned = provider.log_in(&mut browser, begun.header("location"), "carol").await;
+        browser.moves(&host(&cluster, 1), &host(&cluster, 3));
+        browser.follow(&at(&cluster, &returned, 1, 3), |_| false).await
+    };
+    let (action, approved) = tokio::join!(waits, logs_in);
+    assert!(approved.reply.body.contains("SSH session authorized"), "{approved:?}");
+    assert!(action.contains("\"accept\":true"), "{action}");
 }

@@ -107,6 +107,22 @@ fn everything_is_there_under_its_old_number_and_key() {
 }
 
 #[test]
+fn an_imported_person_who_logs_in_is_who_they_were() {
+    let mut world = empty();
+    world.ok(import(content()));
+    let Done::User(grete) = world.ok(Command::PutProviderUser(ProviderUser {
+        provider_id: "https://id.example.net/grete".into(),
+        name: Some("grete".into()),
+        display_name: "Grete".into(),
+        email: None,
+        profile_pic_url: String::new(),
+    })) else {
+        panic!("a user")
+    };
+    assert_eq!((grete.id, &*grete.email), (UserId(7), "grete@example.net"));
+}
+
+#[test]
 fn no_number_is_given_out_twice_after_an_import() {
     let mut world = empty();
     world.ok(import(content()));
