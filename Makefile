@@ -7,6 +7,7 @@
 # make abuse  floods a replica in every way that strangers have, while a client joins
 # make fuzz   gives every parser bad input for SECONDS=60, and says what it broke
 # make audit  checks the licences, sources and known faults of what is built in
+# make deb    packs target/release/quorumscale for Debian, into target/deb
 # make sim    simulates SEEDS=100 clusters under faults; SEED=n runs that one again
 # make bench  measures what things cost, and three fresh replicas with NODES="100 300 1000"
 #             clients each time (docs/performance.md); tools/bench has more settings
@@ -17,7 +18,7 @@
 # What is beside the project, if it is there.
 POLICY_CORPUS ?= $(wildcard ../shared/policy-corpus.tar.zst)
 
-.PHONY: up down clean build test chaos abuse fuzz audit sim corpus bench
+.PHONY: up down clean build test chaos abuse fuzz audit sim corpus bench deb
 
 up:
 	@cluster/up
@@ -63,3 +64,8 @@ corpus:
 bench:
 	@tools/check build
 	@tools/bench
+
+deb:
+	@tools/check build
+	@tools/build
+	@tools/deb

@@ -74,20 +74,19 @@ impl Page {
     }
 }
 
-/// `/metrics` in Prometheus' text format, `/debug/` with a list of `pages`, and these.
-/// The paths of pages must differ.
-pub fn router(handle: Handle, pages: Vec<Page>) -> Router {
+/// `/metrics` in Prometheus' text format, `/debug/` with a list of `pages`, and these behind
+/// `guard`. The paths of pages must differ.
+pub fn router(handle: Handle, pages: Vec<Page>, guard: impl FnOnce(Router) -> Router) -> Router {
     let mut index = String::from("Quorumscale\n\n/metrics  Metrics for Prometheus\n");
     for page in &pages {
         // Writing to a string cannot fail.
         let _ = writeln!(index, "/debug/{}  {}", page.path, page.title);
     }
     let index = get(async move || index);
-    let router = Router::new()
-        .route("/metrics", get(async move || metrics(&handle)))
-        .route("/debug", index.clone())
-        .route("/debug/", index);
-    pages.into_iter().fold(router, |router, page| router.route(&format!("/debug/{}", page.path), page.handler))
+    let router = Router::new().route("/debug", index.clone()).route("/debug/", index);
+    let pages =
+        pages.into_iter().fold(router, |router, page| router.route(&format!("/debug/{}", page.path), page.handler));
+    guard(pages).route("/metrics", get(async move || metrics(&handle)))
 }
 
 fn metrics(handle: &Handle) -> ([(header::HeaderName, &'static str); 1], String) {
@@ -120,7 +119,7 @@ mod tests {
         ::metrics::with_local_recorder(&recorder, || {
             ::metrics::counter!("quorumscale_test_total", "kind" => "a").increment(3);
         });
-        let (status, text) = fetch(router(handle, vec![]), "/metrics").await;
+        let (status, text) = fetch(router(handle, vec![], |_| Router::new()), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("quorumscale_test_total{kind=\"a\"} 3"), "{text}");
     }
@@ -146,7 +145,7 @@ mod tests {
     async fn the_index_names_the_pages_and_they_are_there() {
         let (_recorder, handle) = local_handle();
         let page = || Page::text("thing", "A thing", || "inside\n".into());
-        let router = router(handle, vec![page()]);
+        let router = router(handle, vec![page()], |pages| pages);
         let (_, index) = fetch(router.clone(), "/debug/").await;
         assert!(index.contains("/debug/thing  A thing"), "{index}");
         assert_eq!(fetch(router.clone(), "/debug/thing").await, (StatusCode::OK, "inside\n".into()));

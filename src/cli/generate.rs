@@ -1,7 +1,8 @@
-//! `generate`: keys and secrets, made here without a server.
+//! `generate`: keys, secrets and manual pages, made here without a server.
 
 use super::context::Context;
 use super::error::Error;
+use super::man;
 use crate::tailcfg::PrivateKey;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -18,6 +19,8 @@ enum Command {
     PrivateKey,
     /// Make a secret for a cluster, the same for all its replicas (cluster.secret_path)
     Secret,
+    /// Write the manual pages into a directory
+    Man(man::Man),
 }
 
 pub(super) fn run(context: &mut Context<'_>, group: Group) -> Result<(), Error> {
@@ -26,6 +29,7 @@ pub(super) fn run(context: &mut Context<'_>, group: Group) -> Result<(), Error> 
             let key = PrivateKey::generate().reveal();
             context.show(key.clone(), &json!({ "private_key": key }))
         }
+        Command::Man(man) => man::run(context, &man),
         Command::Secret => {
             let secret = hex::encode(rand::random::<[u8; 32]>());
             context.show(secret.clone(), &json!({ "secret": secret }))

@@ -27,6 +27,7 @@ mod generate;
 mod go;
 mod help;
 mod import;
+mod man;
 mod nodes;
 mod output;
 mod parse;

@@ -44,7 +44,6 @@ use render::Renderer;
 use session::Held;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stream::First;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -68,7 +67,7 @@ struct Inner {
     registry: Registry,
     renderer: Renderer,
     gatherer: Gatherer,
-    pace: Arc<Pace>,
+    pace: Pace,
     /// How many streams are in somebody's hands, ended ones too.
     bodies: watch::Sender<usize>,
     /// A stream may be dropped by a thread that runs no tasks.
@@ -121,7 +120,7 @@ impl Hub {
             registry: Registry::new(cluster.clone()),
             renderer: Renderer::new(&environment),
             gatherer: Gatherer::start(cluster.clone()),
-            pace: Arc::new(Pace::new()),
+            pace: Pace::new(),
             bodies: watch::Sender::new(0),
             runtime: tokio::runtime::Handle::current(),
             cluster: cluster.clone(),
@@ -139,7 +138,6 @@ impl Hub {
     /// session ends with the stream (dropping it is enough), after the grace.
     pub async fn open(&self, update: NodeUpdate, options: StreamOptions) -> Result<MapStream, WriteError> {
         let node = update.node;
-        let waiting = self.inner.pace.wait_for_map();
         let held = Held::open(self.inner.clone(), update).await?;
         // Marks that come after this stay for the next message, unless the view has them.
         held.mailbox.take();
@@ -148,7 +146,7 @@ impl Hub {
         held.mailbox.told_everything(view.index());
         self.inner.pace.made_map();
         let first = self.inner.renderer.frame(first, options.zstd);
-        Ok(stream::stream(self.inner.clone(), held, options, First { parts: first, waiting }, sent))
+        Ok(stream::stream(self.inner.clone(), held, options, first, sent))
     }
 
     /// A lite update: answered when it is applied. Many are gathered into one command.

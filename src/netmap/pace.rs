@@ -1,7 +1,7 @@
 //! When a stream tells what changed.
 
 use super::lock;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -14,11 +14,10 @@ const MOST: Duration = Duration::from_secs(5);
 /// that come back are none.
 const STORM: u32 = 16;
 const WINDOW: Duration = Duration::from_millis(500);
-/// So many clients that wait for theirs at the same time are one too, however few get it in a
-/// window: the more nodes there are, the longer a map takes.
-const QUEUE: u32 = 6;
-/// If one of them got it so lately: those who do not read theirs must hold nobody up.
-const LATELY: Duration = Duration::from_secs(2);
+/// Where there are so many streams that a round takes so long, few clients are one, too: the
+/// more nodes there are, the longer their maps take, and the fewer are made in a window.
+const LONG_ROUND: Duration = Duration::from_millis(20);
+const STORM_OF_LONG_ROUNDS: u32 = 2;
 /// How many times as long as the last round took nothing is told in a storm, and how long at
 /// least: so three quarters of the time are left for those who wait for their map.
 const REST: u32 = 3;
@@ -50,20 +49,6 @@ struct Rounds {
     window: u128,
     maps: u32,
     maps_before: u32,
-    /// When the last one was made.
-    last_map: Duration,
-    /// Clients that have not read all of their complete map.
-    waiting: u32,
-}
-
-/// One client that waits for its complete map, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Waiting(Arc<Pace>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.0.rounds).waiting -= 1;
-    }
 }
 
 impl Pace {
@@ -89,15 +74,10 @@ impl Pace {
         lock(&self.rounds).ended = now;
     }
 
-    /// A client asks for its complete map.
-    pub fn wait_for_map(self: &Arc<Self>) -> Waiting {
-        lock(&self.rounds).waiting += 1;
-        Waiting(self.clone())
-    }
-
     /// A client was given its complete map.
     pub fn made_map(&self) {
-        lock(&self.rounds).count_map(self.started.elapsed());
+        let window = self.started.elapsed().as_micros() / WINDOW.as_micros();
+        lock(&self.rounds).count_map(window);
     }
 
     /// When the next round is to begin, as far as is known now.
@@ -130,9 +110,7 @@ impl Rounds {
         self.ended.saturating_sub(self.begun)
     }
 
-    fn count_map(&mut self, now: Duration) {
-        let window = now.as_micros() / WINDOW.as_micros();
-        self.last_map = now;
+    fn count_map(&mut self, window: u128) {
         if window != self.window {
             self.maps_before = if window == self.window + 1 { self.maps } else { 0 };
             (self.window, self.maps) = (window, 0);
@@ -142,8 +120,8 @@ impl Rounds {
 
     fn is_storm(&self, now: Duration) -> bool {
         let is_recent = now.as_micros() / WINDOW.as_micros() <= self.window + 1;
-        let is_queue = self.waiting >= QUEUE && now.saturating_sub(self.last_map) <= LATELY;
-        is_queue || is_recent && self.maps.max(self.maps_before) >= STORM
+        let storm = if self.took() >= LONG_ROUND { STORM_OF_LONG_ROUNDS } else { STORM };
+        is_recent && self.maps.max(self.maps_before) >= storm
     }
 
     fn earliest(&self, now: Duration) -> Duration {
@@ -162,7 +140,7 @@ mod tests {
         let pace = Pace::new();
         assert!(pace.begin(1000 * MS));
         for _ in 0..maps {
-            lock(&pace.rounds).count_map(1000 * MS);
+            lock(&pace.rounds).count_map(2);
         }
         lock(&pace.rounds).ended = 1100 * MS;
         pace
@@ -170,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_change_on_an_idle_machine_waits_the_least() {
-        for pace in [Pace::new(), after_a_round(0), after_a_round(STORM - 1), after_a_round(STORM)] {
+        for pace in [Pace::new(), after_a_round(0), after_a_round(1), after_a_round(STORM)] {
             let at = pace.next(5000 * MS);
             assert!(at > 5000 * MS && at <= 5003 * MS, "{at:?}");
             assert!(pace.begin(at));
@@ -208,24 +186,21 @@ mod tests {
     #[test]
     fn a_storm_is_over_soon_after_its_last_map() {
         let mut rounds = Rounds::default();
-        (0..STORM).for_each(|_| rounds.count_map(1000 * MS));
+        (0..STORM).for_each(|_| rounds.count_map(2));
         assert!(rounds.is_storm(1200 * MS) && rounds.is_storm(1900 * MS) && !rounds.is_storm(2000 * MS));
-        rounds.count_map(1500 * MS);
+        rounds.count_map(3);
         assert!(rounds.is_storm(1900 * MS), "the window before counts");
-        rounds.count_map(2000 * MS);
+        rounds.count_map(4);
         assert!(!rounds.is_storm(2000 * MS));
     }
 
     #[test]
-    fn clients_that_wait_for_their_maps_are_a_storm_as_long_as_one_gets_it_now_and_then() {
-        let pace = Arc::new(Pace::new());
-        let mut waiting: Vec<Waiting> = (0..QUEUE).map(|_| pace.wait_for_map()).collect();
-        assert!(!lock(&pace.rounds).is_storm(9000 * MS), "nobody got one yet");
-        lock(&pace.rounds).count_map(9000 * MS);
-        assert!(lock(&pace.rounds).is_storm(10_900 * MS));
-        assert!(!lock(&pace.rounds).is_storm(11_100 * MS), "they may not read");
-        waiting.pop();
-        assert!(!lock(&pace.rounds).is_storm(9000 * MS));
+    fn where_rounds_are_long_few_maps_are_a_storm() {
+        let mut rounds = Rounds { ended: 15 * MS, ..Rounds::default() };
+        (0..STORM_OF_LONG_ROUNDS).for_each(|_| rounds.count_map(0));
+        assert!(!rounds.is_storm(100 * MS));
+        rounds.ended = LONG_ROUND;
+        assert!(rounds.is_storm(100 * MS));
     }
 
     #[test]

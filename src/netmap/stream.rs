@@ -2,7 +2,6 @@
 
 use super::mailbox::End;
 use super::meters::METERS;
-use super::pace::Waiting;
 use super::render::{Delta, Sent};
 use super::round::Round;
 use super::session::Held;
@@ -19,12 +18,6 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(50);
 /// came at once over 9 s.
 const KEEP_ALIVE_JITTER: f64 = 0.18;
 
-/// The first message of a stream.
-pub(super) struct First {
-    pub parts: Vec<Bytes>,
-    pub waiting: Waiting,
-}
-
 /// A stream between two messages. Nothing is rendered unless the client's
 /// connection asks for more, so a client that does not read costs its mailbox only.
 struct Stream {
@@ -34,8 +27,6 @@ struct Stream {
     sent: Sent,
     /// Parts of a message that is under way.
     ready: VecDeque<Bytes>,
-    /// Until the client has all of its first message.
-    waiting: Option<Waiting>,
     /// Whether the first message is still to come.
     is_new: bool,
     keep_alive_at: Instant,
@@ -46,11 +37,16 @@ struct Stream {
 
 /// The messages of a stream that is held. `first` and `sent` are the complete map,
 /// rendered after the session was opened.
-pub(super) fn stream(inner: Arc<Inner>, held: Held, options: StreamOptions, first: First, sent: Sent) -> MapStream {
+pub(super) fn stream(
+    inner: Arc<Inner>,
+    held: Held,
+    options: StreamOptions,
+    first: Vec<Bytes>,
+    sent: Sent,
+) -> MapStream {
     let keep_alive_at = Instant::now() + inner.keep_alive;
-    let First { parts, waiting } = first;
-    let (ready, waiting, is_new, telling, over) = (parts.into(), Some(waiting), true, None, false);
-    let stream = Stream { inner, held, options, sent, ready, waiting, is_new, keep_alive_at, telling, over };
+    let (ready, is_new, telling, over) = (first.into(), true, None, false);
+    let stream = Stream { inner, held, options, sent, ready, is_new, keep_alive_at, telling, over };
     Box::pin(futures::stream::unfold(stream, |mut stream| async {
         let message = stream.next().await?;
         METERS.sent_bytes.increment(message.len() as u64);
@@ -70,7 +66,6 @@ impl Stream {
             return Some(part);
         }
         // The connection asks for more: it has all of the last message.
-        self.waiting = None;
         self.telling.take().into_iter().for_each(|round| round.told());
         if self.over {
             return None;

@@ -2,8 +2,11 @@
 
 mod approver;
 mod body;
+mod debug;
+mod debug_access;
 mod door;
 pub(crate) mod duties;
+mod gauges;
 mod identity;
 mod listen;
 mod log;
@@ -113,6 +116,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         tokio::spawn(certificate.follow(reload_certificate.clone(), stop.clone()));
     }
     sockets.serve(routers, relay, || door::Door::new(config.limits, proxies.clone()), &stop);
+    tokio::spawn(gauges::keep(cluster.clone(), stop.clone()));
     tokio::spawn(identity::announce(cluster.clone(), identity, settings(&config), stop.clone()));
     tokio::spawn(approver::run(cluster.clone(), policies.clone(), stop.clone()));
     tokio::spawn(duties::run(cluster.clone(), config.offline_grace, stop.clone()));
@@ -198,11 +202,22 @@ impl Edges<'_> {
         if let Some(parts) = relay.filter(|parts| parts.listener.is_none()) {
             public = public.merge(parts.router());
         }
-        let pages = vec![derp::debug_page(relay.map(|parts| parts.relay.clone()), derp_map)];
+        let inside = debug::Inside {
+            cluster: cluster.clone(),
+            policies: policies.clone(),
+            hub: hub.clone(),
+            derp_map: derp_map.clone(),
+            config: Arc::new(config.clone()),
+            has_relay: relay.is_some(),
+        };
+        let mut pages = debug::pages(&inside);
+        pages.push(derp::debug_page(relay.map(|parts| parts.relay.clone()), derp_map));
+        let prefixes = [config.prefixes.v4.map(Into::into), config.prefixes.v6.map(Into::into)];
+        let access = debug_access::DebugAccess::of_this_process(prefixes.into_iter().flatten().collect());
         Routers {
             public: web::common(public, web::TrustedProxies::new(config.trusted_proxies.clone())),
             socket: api::router(api),
-            metrics: web::inside(metrics::router(recorder, pages), hosts),
+            metrics: web::inside(metrics::router(recorder, pages, |pages| access.guard(pages)), hosts),
         }
     }
 }

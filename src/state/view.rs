@@ -321,6 +321,11 @@ impl State {
         })
     }
 
+    /// Those that wait, and those that were decided and are not forgotten yet.
+    pub fn logins(&self) -> impl Iterator<Item = &Arc<PendingLogin>> + '_ {
+        self.tables.logins.values()
+    }
+
     pub fn login(&self, id: &AuthId) -> Option<&Arc<PendingLogin>> {
         self.tables.logins.get(id)
     }

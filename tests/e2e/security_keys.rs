@@ -109,8 +109,23 @@ async fn no_secret_is_in_a_log_a_page_an_answer_a_file_or_a_backup() {
             said.push(ask(&cluster, 2, key, path).await.1);
         }
     }
-    for path in ["/", "/metrics", "/debug", "/debug/derp", "/health", "/version", "/key?v=142", "/apple", "/register/x"]
-    {
+    for path in [
+        "/",
+        "/metrics",
+        "/debug",
+        "/debug/derp",
+        "/debug/overview",
+        "/debug/config",
+        "/debug/nodestore",
+        "/debug/filter",
+        "/debug/registration-cache",
+        "/debug/mapresponses?node=1",
+        "/health",
+        "/version",
+        "/key?v=142",
+        "/apple",
+        "/register/x",
+    ] {
         for port in [8080, 9090] {
             let url = format!("http://{}:{port}{path}", cluster.address(1));
             said.push(request("GET", &url, &[("authorization", &authorization)], b"").await.expect("an answer").body);
