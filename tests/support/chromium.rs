@@ -3,12 +3,15 @@
 use super::http::request;
 use super::process::Process;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 const STARTED: Duration = Duration::from_secs(60);
+const CLOSED: Duration = Duration::from_secs(10);
 
 /// One window. Browser and driver end with the test.
 pub struct Chromium {
@@ -85,13 +88,23 @@ impl Chromium {
     }
 }
 
+impl Chromium {
+    /// Ends the session; answered when the browser is gone. Not async: it is for `drop`.
+    fn close(&self) -> std::io::Result<()> {
+        let rest = self.session.trim_start_matches("http://");
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(CLOSED))?;
+        write!(stream, "DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+}
+
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // The driver ends its browsers when it is asked to, and not when it is killed.
-        self.process.signal("TERM");
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        while self.process.ended().is_none() && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
+        // The driver ends its browser when it is asked to, and not when it is killed.
+        if let Err(error) = self.close() {
+            eprintln!("Chromium may still run: {error}");
         }
     }
 }
