@@ -10,6 +10,7 @@ mod gauges;
 mod identity;
 mod listen;
 mod log;
+mod not_after;
 mod policy_file;
 mod private;
 mod relay;

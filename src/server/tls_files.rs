@@ -2,6 +2,7 @@
 //! renew certificates know nothing of this server.
 
 use super::StartError;
+use super::not_after::not_after;
 use crate::config::TlsFiles;
 use crate::derp::{Certificate, CertificateError};
 use arc_swap::ArcSwap;
@@ -37,6 +38,7 @@ impl TlsReload {
     /// Reads the files.
     pub fn open(files: &TlsFiles) -> Result<Self, StartError> {
         let key = read(files).map_err(|e| StartError::new("tls_cert_path, tls_key_path", e))?;
+        measure(&key);
         Ok(Self { files: files.clone(), shown: Arc::new(Shown(ArcSwap::from_pointee(key))) })
     }
 
@@ -78,10 +80,20 @@ impl TlsReload {
             Err(error) => return Some(error.to_string()),
         };
         if key.cert != self.shown.0.load().cert {
+            measure(&key);
             self.shown.0.store(Arc::new(key));
             tracing::info!(file = %self.files.cert.display(), "new connections get the new certificate");
         }
         None
+    }
+}
+
+/// Whoever renews certificates fails silently: monitoring sees the end come.
+fn measure(key: &CertifiedKey) {
+    let name = "quorumscale_certificate_not_after_timestamp_seconds";
+    metrics::describe_gauge!(name, "When the main listener's certificate ends, in seconds since 1970.");
+    if let Some(end) = key.cert.first().and_then(|certificate| not_after(certificate)) {
+        metrics::gauge!(name).set(end.0 as f64 / 1000.0);
     }
 }
 
