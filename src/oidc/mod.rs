@@ -4,7 +4,7 @@
 //! (`/register/{id}`, or `/auth/{id}` for an SSH session). With a provider the page sends the
 //! browser there; it comes back to `/oidc/callback`, and whoever the provider says has
 //! logged in confirms that the machine is theirs. Each step may meet another replica: what
-//! a step needs of the one before travels with the browser, [`seal`]ed, and what is decided is
+//! a step needs of the one before travels with the browser, sealed, and what is decided is
 //! a command as any other decision.
 //!
 //! | file | what |
