@@ -1,5 +1,6 @@
-//! A complete map of many peers travels in several zstd frames, which cut its JSON anywhere;
-//! to a client that asks for no compression, in one piece. Tailscale's own decoders read both.
+//! A complete map of many peers is spliced from parts that were compressed apart
+//! (`src/netmap/splice.rs`); to a client that asks for no compression, it is plain JSON.
+//! Tailscale's own decoders read both.
 
 use crate::support::{Cluster, Fleet, Machine, RustClient, Settings, Up, server_key};
 use futures::{StreamExt, stream};
@@ -8,7 +9,7 @@ use futures::{StreamExt, stream};
 const OTHERS: usize = 150;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_map_in_several_frames_is_whole_to_the_go_client_and_one_in_one_piece_to_the_rust_client() {
+async fn a_spliced_map_is_whole_to_the_go_client_and_a_plain_one_to_the_rust_client() {
     let settings = Settings { insecure_relay: true, ..Settings::default() };
     let cluster = Cluster::start_with(1, settings).await;
     let alice = cluster.create_user(1, "alice");
