@@ -54,8 +54,10 @@ pub fn check(history: &[Operation], reference: &mut Reference) -> Result<Count, 
                 count.reads += 1;
                 if state.index() < floor {
                     return Err(format!(
-                        "a read showed {}, after {floor} had been shown or acknowledged",
-                        state.index()
+                        "a read showed {}, after {floor} had been shown or acknowledged: of client {}, from {} to {at} us",
+                        state.index(),
+                        op.client,
+                        op.begun
                     ));
                 }
                 if state.hash() != reference.hash(state.index()) {
