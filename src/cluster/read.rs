@@ -7,11 +7,8 @@ use super::propose::Backoff;
 use super::replica::{Replica, Stopped};
 use super::wire;
 use crate::state::{ReplicaId, State};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,37 +64,13 @@ impl Replica {
     pub async fn read_index_here(&self) -> Result<Result<u64, Option<ReplicaId>>, Stopped> {
         let read = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
         match tokio::time::timeout(ATTEMPT_PATIENCE, read).await {
-            Ok(Ok(linearizer)) if self.leads_still().await => Ok(Ok(linearizer.read_log_id().index())),
-            Ok(Ok(_)) => Ok(Err(None)),
+            Ok(Ok(linearizer)) => Ok(Ok(linearizer.read_log_id().index())),
             Ok(Err(RaftError::Fatal(_))) => Err(Stopped),
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to)))) => {
                 Ok(Err(to.leader_id.map(ReplicaId)))
             }
             Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => Ok(Err(None)),
         }
-    }
-
-    /// Whether most voters are in this leader's term now, after the read began.
-    ///
-    /// Raft's own confirmation is not enough: on a link that was held up, it may take the answer to
-    /// an early request for one to a later request that ends at the same log id (openraft
-    /// 0.10.0-alpha.37, `InflightAppendQueue::drain_acked`), while another replica leads.
-    async fn leads_still(&self) -> bool {
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let others = membership.nodes().filter(|(id, _)| **id != self.id.0 && voters.contains(id));
-        let mut answers: FuturesUnordered<_> = others
-            .map(async |(id, node)| self.ask_member(ReplicaId(*id), &node.addr).await.map(|answer| answer.term))
-            .collect();
-        let mut in_term = usize::from(voters.contains(&self.id.0));
-        while in_term * 2 <= voters.len() {
-            match answers.next().await {
-                Some(term) => in_term += usize::from(term == Ok(metrics.current_term)),
-                None => return false,
-            }
-        }
-        self.is_leader() && self.metrics().current_term == metrics.current_term
     }
 
     async fn read_index_at(&self, leader: ReplicaId) -> Option<u64> {

@@ -3,8 +3,8 @@
 //! [`tls`] proves that both ends have the cluster's secret, and which replica each
 //! is; [`identity`] says in every call who it is from and who and which cluster it
 //! is for, so that an address that changed hands is noticed. [`links`] keeps the
-//! connections, [`network`] is what Raft sends with, [`listen`] and [`server`] are
-//! the other end.
+//! connections, [`network`] is what Raft sends with, where [`pairing`] tells which request an
+//! answer is for; [`listen`] and [`server`] are the other end.
 
 mod identity;
 #[cfg(test)]
@@ -12,6 +12,7 @@ mod intruder_tests;
 mod links;
 mod listen;
 mod network;
+mod pairing;
 mod server;
 mod tls;
 

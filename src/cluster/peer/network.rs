@@ -2,6 +2,7 @@
 
 use super::identity::is_given_up;
 use super::links::{Client, Links, Purpose};
+use super::pairing::Pairing;
 use crate::cluster::blocking::blocking;
 use crate::cluster::fatal::die;
 use crate::cluster::store::SnapshotFile;
@@ -21,7 +22,6 @@ use openraft::raft::{
 use openraft::{BasicNode, OptionalSend};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -124,24 +124,21 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         Box::pin(async move {
             // Raft's back-off is in its stream of requests, which a connection that is
             // refused would never get to: the first request is taken before it is made.
-            let mut input = input;
-            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
-            let input = futures::stream::iter([first]).chain(input);
+            let pairing = Pairing::default();
+            let mut requests = pairing.requests(input);
+            let Some(first) = requests.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let requests = futures::stream::iter([first]).chain(requests);
             let patience = option.soft_ttl().max(SETUP_PATIENCE);
-            let owed = Arc::new(AtomicU64::new(0));
-            let sent = owed.clone();
-            let requests = input.map(move |request| {
-                sent.fetch_add(1, Ordering::Relaxed);
-                wire::AppendRequest::from(&request)
-            });
+            let requests = requests.map(|request| wire::AppendRequest::from(&request));
             let mut client = self.client();
             let answers = self.bounded(RPCTypes::AppendEntries, patience, client.append(requests)).await?;
-            let state = Some((answers, owed));
+            let state = Some((answers, pairing));
             let (own, target) = (self.own, self.target);
             let answers = futures::stream::unfold(state, move |state| async move {
-                let (mut answers, owed) = state?;
-                match next_answer(&mut answers, &owed, own, target).await? {
-                    Ok(Ok(matching)) => Some((Ok(Ok(matching)), Some((answers, owed)))),
+                let (mut answers, pairing) = state?;
+                pairing.go_on();
+                match next_answer(&mut answers, &pairing, own, target).await? {
+                    Ok(Ok(matching)) => Some((Ok(Ok(matching)), Some((answers, pairing)))),
                     // What follows a refusal or a failure means nothing.
                     end => Some((end, None)),
                 }
@@ -211,19 +208,22 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 /// while there is nothing to replicate.
 async fn next_answer(
     answers: &mut tonic::Streaming<wire::AppendResponse>,
-    owed: &AtomicU64,
+    pairing: &Pairing,
     own: u64,
     target: u64,
 ) -> Option<Result<Appended, Error>> {
     loop {
         match tokio::time::timeout(ANSWER_PATIENCE, answers.message()).await {
             Ok(Ok(Some(message))) => {
-                owed.fetch_sub(1, Ordering::Relaxed);
-                return Some(Appended::try_from(&message).map_err(malformed));
+                let answer = Appended::try_from(&message).map_err(malformed);
+                let matching = answer.as_ref().ok().and_then(|appended| appended.as_ref().ok());
+                if pairing.answer(matching) {
+                    return Some(answer);
+                }
             }
             Ok(Ok(None)) => return None,
             Ok(Err(status)) => return Some(Err(error(&status))),
-            Err(_) if owed.load(Ordering::Relaxed) == 0 => {}
+            Err(_) if !pairing.owes() => {}
             Err(_) => {
                 let action = RPCTypes::AppendEntries;
                 return Some(Err(Timeout { action, id: own, target, timeout: ANSWER_PATIENCE }.into()));
