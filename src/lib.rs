@@ -22,6 +22,7 @@
 //! | [`web`] | pages, health, client addresses, headers | `cluster` |
 //! | [`limits`] | what strangers may make a replica do, for each address | `state` |
 //! | [`config`] | file, environment, validation | nothing |
+//! | `outbound` | requests to servers elsewhere | nothing |
 //! | [`sensitive`] | secrets in memory: redacted, and compared in constant time | nothing |
 //! | [`server`] | starts the parts in order, stops them in reverse | everyone |
 //! | [`swarm`] | a load driver: many clients at once, and what they measure | `control`'s Noise, `tailcfg` |
@@ -43,6 +44,7 @@ pub mod limits;
 pub mod metrics;
 pub mod netmap;
 pub mod oidc;
+mod outbound;
 pub mod policy;
 pub mod sensitive;
 pub mod server;

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `login`, `error` | the steps, and why one may fail |
 //! | `seal`, `used` | what the browser carries, and what binds it to the browser; once |
-//! | `provider`, `http` | discovery, codes for tokens, keys, user information |
+//! | `provider` | discovery, codes for tokens, keys, user information |
 //! | `jws`, `claims` | whether a token is signed, and meant for this login |
 //! | `allowed`, `identity` | who may come in, and who that is |
 
@@ -20,7 +20,6 @@ mod claims;
 mod error;
 #[cfg(test)]
 mod fuzz_tests;
-mod http;
 mod identity;
 mod jws;
 mod login;

@@ -1,9 +1,9 @@
 //! The provider: found by its issuer (OpenID Connect Discovery), and asked about logins.
 
 use super::claims::{Claims, Expected};
-use super::http::{Ask, Http, HttpError};
 use super::jws::{Keys, TokenError};
 use crate::config::Pkce;
+use crate::outbound::{Ask, Http, HttpError, Limits};
 use crate::sensitive::Sensitive;
 use crate::state::Time;
 use arc_swap::ArcSwapOption;
@@ -25,6 +25,9 @@ const KEYS_AGE: Duration = Duration::from_secs(3600);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Between two looks at what the provider says of itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// Of one request: the largest answers are a profile with a picture in it, and the keys of a large provider.
+const LIMITS: Limits = Limits { time: Duration::from_secs(10), body: 1 << 20 };
 
 /// A provider, there or not.
 pub(super) struct Provider {
@@ -106,7 +109,12 @@ struct Tokens {
 
 impl Provider {
     pub fn new(issuer: &str) -> Self {
-        Self { issuer: issuer.into(), http: Http::new(), metadata: ArcSwapOption::empty(), keys: Mutex::default() }
+        Self {
+            issuer: issuer.into(),
+            http: Http::with_the_machines_roots(LIMITS),
+            metadata: ArcSwapOption::empty(),
+            keys: Mutex::default(),
+        }
     }
 
     /// What is known of it; `None`: it was not found yet.

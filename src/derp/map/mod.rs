@@ -1,21 +1,22 @@
 //! The regions that the configuration names: `derp.urls` and `derp.paths`.
 
-mod fetch;
 mod parse;
 mod update;
 
+use crate::outbound::{Http, Limits};
 use crate::tailcfg::{DerpMap, DerpRegion};
-use fetch::Fetcher;
 use parse::Part;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 pub use update::keep_current;
 
 /// The largest map that is read. Tailscale's own has about 30 KiB.
 const MAX_MAP: usize = 4 * 1024 * 1024;
+const FETCH: Limits = Limits { time: Duration::from_secs(15), body: MAX_MAP };
 
 /// Where maps come from, in the order in which they are merged: URLs, then files.
 #[derive(Clone, Debug, Default)]
@@ -62,19 +63,19 @@ pub struct Loaded {
 /// Reads the sources, again and again, and remembers what was last good of each.
 pub struct MapLoader {
     sources: Vec<(Source, Option<Part>)>,
-    fetcher: Fetcher,
+    http: Http,
 }
 
 impl MapLoader {
     /// A loader that has not read anything yet.
     pub fn new(sources: Sources) -> Self {
-        Self::with_fetcher(sources, Fetcher::new())
+        Self::with_http(sources, Http::new(FETCH))
     }
 
-    fn with_fetcher(sources: Sources, fetcher: Fetcher) -> Self {
+    fn with_http(sources: Sources, http: Http) -> Self {
         let urls = sources.urls.into_iter().map(Source::Url);
         let paths = sources.paths.into_iter().map(Source::Path);
-        Self { sources: urls.chain(paths).map(|source| (source, None)).collect(), fetcher }
+        Self { sources: urls.chain(paths).map(|source| (source, None)).collect(), http }
     }
 
     /// Reads all sources. A region of a later source replaces the one with the same id of an
@@ -84,7 +85,7 @@ impl MapLoader {
         let mut map = Merged::default();
         for (source, last_good) in &mut self.sources {
             let fail = |reason| MapError { from: source.clone(), reason };
-            match read(&self.fetcher, source).await {
+            match read(&self.http, source).await {
                 Ok(part) => match map.check(&part) {
                     Ok(()) => *last_good = Some(part),
                     Err(reason) => failed.push(fail(reason)),
@@ -104,9 +105,9 @@ impl MapLoader {
     }
 }
 
-async fn read(fetcher: &Fetcher, source: &Source) -> Result<Part, String> {
+async fn read(http: &Http, source: &Source) -> Result<Part, String> {
     match source {
-        Source::Url(url) => parse::json(&fetcher.get(url, MAX_MAP).await?),
+        Source::Url(url) => parse::json(&http.get(url).await?),
         Source::Path(path) => parse::yaml(&read_file(path).await.map_err(|e| e.to_string())?),
     }
 }

@@ -4,7 +4,6 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -188,8 +187,8 @@ async fn the_map_is_read_again_while_the_server_runs() {
 #[tokio::test]
 async fn what_cannot_be_fetched_is_an_error_that_says_why() {
     let server = Server::start(JSON).await;
-    let fetcher = Fetcher::new();
-    let error = async |url: &str| fetcher.get(url, 100).await.unwrap_err();
+    let http = Http::new(Limits { body: 100, ..FETCH });
+    let error = async |url: &str| http.get(url).await.unwrap_err();
     assert!(error("ftp://example.com").await.contains("http://"));
     assert!(error(":").await.contains("not a URL"));
     assert!(error(&server.url).await.contains("100 bytes"));
@@ -215,7 +214,7 @@ async fn a_server_with_a_certificate_of_a_known_ca_is_trusted() {
     use rustls::pki_types::pem::PemObject;
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(&path).unwrap()).unwrap();
     let mut loader =
-        MapLoader::with_fetcher(Sources { urls: vec![url.clone()], paths: vec![] }, Fetcher::with_roots(roots));
+        MapLoader::with_http(Sources { urls: vec![url.clone()], paths: vec![] }, Http::with_roots(roots, FETCH));
     let loaded = loader.load().await;
     assert_eq!(loaded.failed, []);
     assert_eq!(regions(&loaded.map), [1, 2]);
